@@ -1,0 +1,1 @@
+//! Cgroups, jails, live zygotes, code and package stores, systemd. Imports base, wire, sys.

@@ -1,0 +1,1 @@
+//! Bytes to heads, framing, and the one refusal table. Imports base.

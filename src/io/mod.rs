@@ -1,0 +1,1 @@
+//! One completion interface over epoll and io_uring. Imports base, sys.

@@ -1,0 +1,1 @@
+//! Decisions, with no state of the world. Imports base.

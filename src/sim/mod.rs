@@ -1,0 +1,1 @@
+//! The virtual loop. Imports base, policy, engine, config.

@@ -1,0 +1,1 @@
+//! The only unsafe: what rustix does not have. Imports base.

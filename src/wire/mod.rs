@@ -1,0 +1,1 @@
+//! Frames between worker, zygote and instance. Imports base.
