@@ -17,7 +17,11 @@ pub struct Key<T> {
 
 impl<T> Key<T> {
     pub const fn new(index: u32, generation: u32) -> Self {
-        Self { index, generation, kind: PhantomData }
+        Self {
+            index,
+            generation,
+            kind: PhantomData,
+        }
     }
 
     pub const fn index(self) -> usize {
@@ -90,7 +94,11 @@ mod tests {
 
     #[test]
     fn packing_is_its_own_inverse() {
-        for key in [Key::<u8>::new(0, 0), Key::new(7, 9), Key::new(u32::MAX, u32::MAX - 1)] {
+        for key in [
+            Key::<u8>::new(0, 0),
+            Key::new(7, 9),
+            Key::new(u32::MAX, u32::MAX - 1),
+        ] {
             assert_eq!(Key::unpack(key.pack()), key);
         }
     }

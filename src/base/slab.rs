@@ -30,7 +30,12 @@ enum Content<T> {
 impl<T> Slab<T> {
     pub const fn new(capacity: usize) -> Self {
         assert!(capacity <= u32::MAX as usize);
-        Self { places: Vec::new(), free_head: None, len: 0, capacity }
+        Self {
+            places: Vec::new(),
+            free_head: None,
+            len: 0,
+            capacity,
+        }
     }
 
     pub const fn len(&self) -> usize {
@@ -62,7 +67,10 @@ impl<T> Slab<T> {
             if self.places.len() == self.capacity {
                 return Err(value);
             }
-            self.places.push(Place { generation: 0, content: Content::Used(value) });
+            self.places.push(Place {
+                generation: 0,
+                content: Content::Used(value),
+            });
             self.len += 1;
             return Ok(key);
         };
@@ -101,7 +109,9 @@ impl<T> Slab<T> {
         self.get(key)?;
         let place = &mut self.places[key.index()];
         place.generation = place.generation.wrapping_add(1);
-        let free = Content::Free { next: self.free_head };
+        let free = Content::Free {
+            next: self.free_head,
+        };
         let Content::Used(value) = core::mem::replace(&mut place.content, free) else {
             unreachable!("get found a value here")
         };
@@ -111,17 +121,23 @@ impl<T> Slab<T> {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (Key<T>, &T)> {
-        self.places.iter().enumerate().filter_map(|(index, place)| match &place.content {
-            Content::Used(value) => Some((Key::new(index as u32, place.generation), value)),
-            Content::Free { .. } => None,
-        })
+        self.places
+            .iter()
+            .enumerate()
+            .filter_map(|(index, place)| match &place.content {
+                Content::Used(value) => Some((Key::new(index as u32, place.generation), value)),
+                Content::Free { .. } => None,
+            })
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (Key<T>, &mut T)> {
-        self.places.iter_mut().enumerate().filter_map(|(index, place)| match &mut place.content {
-            Content::Used(value) => Some((Key::new(index as u32, place.generation), value)),
-            Content::Free { .. } => None,
-        })
+        self.places
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(index, place)| match &mut place.content {
+                Content::Used(value) => Some((Key::new(index as u32, place.generation), value)),
+                Content::Free { .. } => None,
+            })
     }
 
     pub fn keys(&self) -> impl Iterator<Item = Key<T>> {

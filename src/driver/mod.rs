@@ -1,1 +1,5 @@
 //! The live loop. Imports everything but sim.
+
+#![forbid(unsafe_code)]
+
+pub mod token;

@@ -15,3 +15,7 @@
 //!   completions of one wait.
 //! - **`wait` is the only place where the worker sleeps**, and reads no clock itself: it takes the
 //!   time to wait and answers why it woke.
+
+/// What the owner of a descriptor wants to meet again in its completions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct Token(pub u64);
