@@ -1,1 +1,5 @@
 //! Cgroups, jails, live zygotes, code and package stores, systemd. Imports base, wire, sys.
+
+#![forbid(unsafe_code)]
+
+pub mod helper;
