@@ -7,6 +7,7 @@ use core::cmp::Ordering;
 use core::fmt;
 use core::hash::{Hash, Hasher};
 use core::marker::PhantomData;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Names one `T` for its whole life, and nothing after it.
 pub struct Key<T> {
@@ -39,6 +40,11 @@ impl<T> Key<T> {
 
     pub const fn unpack(packed: u64) -> Self {
         Self::new(packed as u32, (packed >> 32) as u32)
+    }
+
+    /// The same place under the name another room has for what it keeps there.
+    pub const fn rename<U>(self) -> Key<U> {
+        Key::new(self.index, self.generation)
     }
 }
 
@@ -85,6 +91,18 @@ impl<T> fmt::Debug for Key<T> {
 impl<T> fmt::Display for Key<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.index, self.generation)
+    }
+}
+
+impl<T> Serialize for Key<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.pack())
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Key<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u64::deserialize(deserializer).map(Self::unpack)
     }
 }
 

@@ -5,9 +5,10 @@
 
 use super::Key;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 /// At most `capacity` values; insertion into a full slab hands the value back.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Slab<T> {
     places: Vec<Place<T>>,
     free_head: Option<u32>,
@@ -15,13 +16,13 @@ pub struct Slab<T> {
     capacity: usize,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Place<T> {
     generation: u32,
     content: Content<T>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 enum Content<T> {
     Free { next: Option<u32> },
     Used(T),
@@ -103,6 +104,15 @@ impl<T> Slab<T> {
 
     pub fn contains(&self, key: Key<T>) -> bool {
         self.get(key).is_some()
+    }
+
+    /// The key of what lives at this place now.
+    pub fn key_at(&self, index: u32) -> Option<Key<T>> {
+        let place = self.places.get(index as usize)?;
+        match place.content {
+            Content::Used(_) => Some(Key::new(index, place.generation)),
+            Content::Free { .. } => None,
+        }
     }
 
     pub fn remove(&mut self, key: Key<T>) -> Option<T> {

@@ -7,9 +7,10 @@ pub use core::time::Duration;
 
 use core::fmt;
 use core::ops::{Add, Sub};
+use serde::{Deserialize, Serialize};
 
 /// A moment. Moments compare and subtract; the difference is a `Duration`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Time(u64);
 
 impl Time {
