@@ -4,3 +4,5 @@
 
 pub mod code;
 pub mod helper;
+pub mod log;
+pub mod service;
