@@ -4,8 +4,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod key;
+pub mod keys;
 pub mod meaning;
+pub mod nearest;
+pub mod problem;
 pub mod tree;
+pub mod typed;
 pub mod words;
 
 pub use meaning::{Config, Home, Machine};

@@ -111,8 +111,8 @@ impl Tree {
     }
 
     /// Nodes, the root included.
-    pub fn len(&self) -> usize {
-        self.root.len()
+    pub fn count(&self) -> usize {
+        self.root.count()
     }
 
     /// Whether there is nothing but the root.
@@ -122,8 +122,8 @@ impl Tree {
 }
 
 impl Node {
-    fn len(&self) -> usize {
-        1 + self.children.iter().map(Self::len).sum::<usize>()
+    fn count(&self) -> usize {
+        1 + self.children.iter().map(Self::count).sum::<usize>()
     }
 
     fn to_value(&self) -> Value {
@@ -383,7 +383,7 @@ mod tests {
         assert_eq!(child.other["benefit"], Value::from(1.5));
         assert_eq!(Tree::from_json(&tree.to_json()).unwrap(), tree);
         assert_eq!(Tree::from_json(&tree.to_json_pretty()).unwrap(), tree);
-        assert_eq!(tree.len(), 2);
+        assert_eq!(tree.count(), 2);
     }
 
     #[test]
