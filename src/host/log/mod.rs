@@ -86,19 +86,24 @@ impl core::error::Error for Error {}
 
 /// Takes the log over, or, when called again, changes where it goes and how much of it.
 pub fn configure(target: Target, level: LevelFilter) -> Result<(), Error> {
-    let sink = Sink::new(
-        target,
-        Path::new(journal::SOCKET),
-        Path::new(syslog::SOCKET),
-    )
-    .map_err(|why| Error { target, why })?;
-    match LOGGER.get() {
-        Some(logger) => logger.outlet().sink = sink,
-        None => {
-            let logger = LOGGER.get_or_init(|| Logger::new(sink));
-            // Whoever installed a logger of its own (a test) keeps it.
-            let _ = log::set_logger(logger);
+    let open = || {
+        Sink::new(
+            target,
+            Path::new(journal::SOCKET),
+            Path::new(syslog::SOCKET),
+        )
+        .map_err(|why| Error { target, why })
+    };
+    if let Some(logger) = LOGGER.get() {
+        let is_other = logger.outlet().target != target;
+        if is_other {
+            let sink = open()?;
+            logger.with_outlet(|outlet| outlet.change(target, sink));
         }
+    } else {
+        let sink = open()?;
+        // Whoever installed a logger of its own (a test) keeps it.
+        let _ = log::set_logger(LOGGER.get_or_init(|| Logger::new(target, sink)));
     }
     log::set_max_level(level);
     Ok(())
@@ -129,6 +134,7 @@ struct Logger {
 
 /// The sink and what it has not taken yet.
 struct Outlet {
+    target: Target,
     sink: Sink,
     backlog: Backlog,
     scratch: Vec<u8>,
@@ -184,12 +190,24 @@ fn names_stream(stream: &str, stat: &Stat) -> bool {
 }
 
 impl Outlet {
-    const fn new(sink: Sink) -> Self {
+    const fn new(target: Target, sink: Sink) -> Self {
         Self {
+            target,
             sink,
             backlog: Backlog::new(),
             scratch: Vec::new(),
         }
+    }
+
+    /// What waits was written for the old sink; what that does not take now is lost.
+    fn change(&mut self, target: Target, sink: Sink) {
+        self.drain();
+        while self.backlog.front().is_some() {
+            self.backlog.pop();
+            self.backlog.count_lost();
+        }
+        (self.target, self.sink) = (target, sink);
+        self.drain();
     }
 
     fn write(&mut self, record: &Record<'_>) {
@@ -270,9 +288,9 @@ fn now() -> Moment {
 }
 
 impl Logger {
-    const fn new(sink: Sink) -> Self {
+    const fn new(target: Target, sink: Sink) -> Self {
         Self {
-            outlet: Mutex::new(Outlet::new(sink)),
+            outlet: Mutex::new(Outlet::new(target, sink)),
             behind: AtomicBool::new(false),
             lost_total: AtomicU64::new(0),
         }
@@ -357,13 +375,17 @@ mod tests {
         line.unwrap().to_owned()
     }
 
+    fn journal_at(path: &Path) -> Sink {
+        Sink::Journal(journal::Journal::new(path).unwrap())
+    }
+
     #[test]
     fn what_was_lost_is_told_where_it_is_missing() {
         let directory = std::env::temp_dir().join(format!("ol-outlet-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let path = directory.join("socket");
         let journald = UnixDatagram::bind(&path).unwrap();
-        let mut outlet = Outlet::new(Sink::Journal(journal::Journal::new(&path).unwrap()));
+        let mut outlet = Outlet::new(Target::Journal, journal_at(&path));
         let mut said = 0;
         while outlet.backlog.lost() < 3 {
             say(&mut outlet, &said.to_string());
@@ -381,6 +403,21 @@ mod tests {
         say(&mut outlet, "after");
         assert_eq!(heard(&journald), "after");
         assert_eq!(outlet.backlog.lost_total(), 3);
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn lines_for_a_sink_that_was_changed_are_lost_and_told() {
+        let directory = std::env::temp_dir().join(format!("ol-change-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let (absent, path) = (directory.join("absent"), directory.join("socket"));
+        let mut outlet = Outlet::new(Target::Journal, journal_at(&absent));
+        say(&mut outlet, "nobody listens");
+        let journald = UnixDatagram::bind(&path).unwrap();
+        outlet.change(Target::Auto, journal_at(&path));
+        assert!(heard(&journald).starts_with("1 lines of the log were lost here"));
+        say(&mut outlet, "after");
+        assert_eq!(heard(&journald), "after");
         std::fs::remove_dir_all(&directory).unwrap();
     }
 }
