@@ -1,3 +1,20 @@
 //! Code: what was uploaded, checked, unpacked, kept in versions, and given to instances read-only.
+//!
+//! ```text
+//! registry/NAME.{tar.gz,tgz,tar,zip,py}, NAME/   what people put there, or an upload did
+//! registry/~versions/NAME/000007-DIGEST.zip      uploads kept for a rollback
+//! registry/~incoming/                            uploads under way; emptied at start
+//!          |  load: unpacked once for each content
+//!          v
+//! cache/code/DIGEST/                             what instances see as /handler
+//! ```
+//!
+//! Everything here blocks, so it is called by helpers, never by the loop.
 
-pub mod archive;
+mod archive;
+mod image;
+mod registry;
+
+pub use archive::{Bad, Bounds, Format};
+pub use image::{Digest, Image};
+pub use registry::{Files, Found, Listed, Name, Stamp, Version};

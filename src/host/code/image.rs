@@ -1,0 +1,267 @@
+//! An image: one content of a function, unpacked once, read-only to whoever runs it.
+//!
+//! Images are named by what they contain, so two functions with the same code share one, and an
+//! image is never changed: it is made in a directory of another name and renamed when it is whole.
+//! A crash leaves only such half-made directories, which the next start removes.
+
+use super::archive::{Bad, Bounds, Format, unpack};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Half-made images begin with this; no digest does.
+const UNFINISHED: &str = ".new-";
+
+/// What a content is called.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// Of everything that is left to read.
+    pub fn of(reader: &mut impl Read) -> io::Result<Self> {
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => return Ok(Self(hasher.finalize().into())),
+                Ok(count) => hasher.update(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// As people are shown it.
+    pub fn short(&self) -> String {
+        self.to_string()[..12].to_owned()
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.short())
+    }
+}
+
+/// Code that can be given to an instance.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Image {
+    pub digest: Digest,
+    /// The directory that becomes /handler.
+    pub path: PathBuf,
+}
+
+/// Where images are kept.
+#[derive(Clone, Debug)]
+pub(super) struct Images {
+    directory: PathBuf,
+}
+
+impl Images {
+    /// Opens the store, removing what an earlier worker left half-made.
+    pub(super) fn open(directory: PathBuf) -> io::Result<Self> {
+        fs::create_dir_all(&directory)?;
+        for entry in fs::read_dir(&directory)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(Self { directory })
+    }
+
+    /// The image of an archive or a single file.
+    pub(super) fn of_file(&self, mut file: File) -> Result<Image, Bad> {
+        file.seek(SeekFrom::Start(0)).map_err(Bad::Host)?;
+        let mut start = [0; 512];
+        let known = read_start(&mut file, &mut start).map_err(Bad::Host)?;
+        let Some(format) = Format::of(&start[..known]) else {
+            return Err(Bad::Archive(
+                "neither .tar.gz, .tar, .zip nor Python text (one of these can be deployed)".into(),
+            ));
+        };
+        file.seek(SeekFrom::Start(0)).map_err(Bad::Host)?;
+        let digest = Digest::of(&mut file).map_err(Bad::Host)?;
+        self.make(digest, |into| unpack(file, format, into, Bounds::DEFAULT))
+    }
+
+    /// The image of a directory as it is now: a copy, for the original may change at any time.
+    pub(super) fn of_directory(&self, original: &Path) -> Result<Image, Bad> {
+        let mut tree = Tree {
+            hasher: Sha256::new(),
+            bytes: 0,
+            entries: 0,
+            files: Vec::new(),
+        };
+        tree.walk(original, Path::new(""))?;
+        let digest = Digest(tree.hasher.finalize().into());
+        self.make(digest, |into| {
+            for (path, kind) in &tree.files {
+                copy_entry(original, into, path, *kind).map_err(Bad::Host)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The image of this digest, made by `fill` unless it is there.
+    fn make(
+        &self,
+        digest: Digest,
+        fill: impl FnOnce(&Path) -> Result<(), Bad>,
+    ) -> Result<Image, Bad> {
+        let path = self.directory.join(digest.to_string());
+        if path.is_dir() {
+            return Ok(Image { digest, path });
+        }
+        let unfinished = Unfinished::new(&self.directory, digest).map_err(Bad::Host)?;
+        fill(&unfinished.0)?;
+        let renamed = renameat_with(CWD, &unfinished.0, CWD, &path, RenameFlags::NOREPLACE);
+        match renamed {
+            // Somebody else made the same meanwhile; theirs is as good.
+            Ok(()) | Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(Image { digest, path }),
+            Err(error) => Err(Bad::Host(error.into())),
+        }
+    }
+
+    /// Removes every image but those named.
+    pub(super) fn keep_only(&self, wanted: &dyn Fn(&str) -> bool) -> io::Result<()> {
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            if !wanted(&entry.file_name().to_string_lossy()) {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_start(file: &mut File, start: &mut [u8]) -> io::Result<usize> {
+    let mut known = 0;
+    while known < start.len() {
+        match file.read(&mut start[known..])? {
+            0 => break,
+            count => known += count,
+        }
+    }
+    Ok(known)
+}
+
+/// A directory being filled; gone unless it was renamed.
+struct Unfinished(PathBuf);
+
+impl Unfinished {
+    fn new(directory: &Path, digest: Digest) -> io::Result<Self> {
+        let thread = rustix::thread::gettid().as_raw_nonzero();
+        let path = directory.join(format!("{UNFINISHED}{thread}-{digest}"));
+        fs::create_dir(&path)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Directory,
+    File { executable: bool },
+    Link,
+}
+
+/// What a directory holds, in an order that is the same everywhere.
+struct Tree {
+    hasher: Sha256,
+    bytes: u64,
+    entries: u64,
+    files: Vec<(PathBuf, Kind)>,
+}
+
+impl Tree {
+    fn walk(&mut self, root: &Path, inner: &Path) -> Result<(), Bad> {
+        let entries = fs::read_dir(root.join(inner)).map_err(Bad::Host)?;
+        let names: io::Result<Vec<_>> = entries.map(|entry| Ok(entry?.file_name())).collect();
+        let mut names = names.map_err(Bad::Host)?;
+        names.sort_unstable();
+        for name in names {
+            if name == ".git" || name == "__pycache__" {
+                continue;
+            }
+            self.take(root, inner.join(name))?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, root: &Path, path: PathBuf) -> Result<(), Bad> {
+        let shown = path.display().to_string();
+        let data = fs::symlink_metadata(root.join(&path)).map_err(Bad::Host)?;
+        self.entries += 1;
+        self.bytes += data.len();
+        let Bounds {
+            bytes_max,
+            entries_max,
+        } = Bounds::DEFAULT;
+        if self.entries > entries_max || self.bytes > bytes_max {
+            return Err(Bad::Archive(format!(
+                "more than {entries_max} files or {} MB",
+                bytes_max >> 20
+            )));
+        }
+        let kind = match data.file_type() {
+            kind if kind.is_dir() => Kind::Directory,
+            kind if kind.is_file() => Kind::File {
+                executable: data.mode() & 0o111 != 0,
+            },
+            kind if kind.is_symlink() => Kind::Link,
+            _ => return Err(Bad::Archive(format!("device or pipe: {shown}"))),
+        };
+        self.hash(kind, &shown, root, &path).map_err(Bad::Host)?;
+        self.files.push((path.clone(), kind));
+        if kind == Kind::Directory {
+            self.walk(root, &path)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn hash(&mut self, kind: Kind, shown: &str, root: &Path, path: &Path) -> io::Result<()> {
+        let (letter, content) = match kind {
+            Kind::Directory => ("d", String::new()),
+            Kind::Link => ("l", fs::read_link(root.join(path))?.display().to_string()),
+            Kind::File { executable } => {
+                let digest = Digest::of(&mut File::open(root.join(path))?)?;
+                (if executable { "x" } else { "f" }, digest.to_string())
+            }
+        };
+        self.hasher
+            .update(format!("{letter}\0{shown}\0{content}\0"));
+        Ok(())
+    }
+}
+
+fn copy_entry(from: &Path, to: &Path, path: &Path, kind: Kind) -> io::Result<()> {
+    let (from, to) = (from.join(path), to.join(path));
+    match kind {
+        Kind::Directory => fs::create_dir(to),
+        Kind::Link => std::os::unix::fs::symlink(fs::read_link(from)?, to),
+        Kind::File { executable } => {
+            fs::copy(from, &to)?;
+            let mode = if executable { 0o755 } else { 0o644 };
+            fs::set_permissions(to, fs::Permissions::from_mode(mode))
+        }
+    }
+}
