@@ -556,7 +556,7 @@ mod tests {
             "",
             ".",
             "..",
-            ".hidden",
+            "~versions",
             "a/b",
             "a b",
             "é",
