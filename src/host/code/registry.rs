@@ -317,7 +317,7 @@ impl Files {
         // A copy: people edit files in place, and that must not reach the kept version.
         fs::copy(version, &aside)?;
         let file = File::options().write(true).open(&aside)?;
-        futimens(&file, &self.newest_of_all(name)?)?;
+        self.make_newest(name, &file)?;
         file.sync_data()?;
         let place = self.directory.join(format!("{name}{ending}"));
         fs::rename(&aside, &place)?;
@@ -328,21 +328,24 @@ impl Files {
         Ok(())
     }
 
-    /// Now, or a moment after the present entry where that claims to be from the future.
-    fn newest_of_all(&self, name: &Name) -> io::Result<Timestamps> {
-        let wall = crate::sys::clock::wall();
-        let now = (wall.as_secs() as i64, i64::from(wall.subsec_nanos()));
+    /// A file that is not newer than the present entry (which claims to be from the future, or came
+    /// within the same tick of the kernel's clock) is made so.
+    fn make_newest(&self, name: &Name, file: &File) -> io::Result<()> {
+        let data = file.metadata()?;
         let present = self.find(name)?.map_or((0, 0), |found| found.modified);
-        let (tv_sec, tv_nsec) = if present >= now {
-            (present.0 + 1, 0)
-        } else {
-            now
+        if present < (data.mtime(), data.mtime_nsec()) {
+            return Ok(());
+        }
+        let (tv_sec, tv_nsec) = match present {
+            (secs, 999_999_999) => (secs + 1, 0),
+            (secs, nanos) => (secs, nanos + 1),
         };
         let time = Timespec { tv_sec, tv_nsec };
-        Ok(Timestamps {
+        let times = Timestamps {
             last_access: time,
             last_modification: time,
-        })
+        };
+        Ok(futimens(file, &times)?)
     }
 
     /// Away with a file or directory, out of sight in one step; false when there was none.
@@ -599,6 +602,9 @@ mod tests {
         let by_hand = bed.root.join("registry/x");
         fs::create_dir(&by_hand).unwrap();
         fs::write(by_hand.join("f.py"), "by hand").unwrap();
+        // By somebody whose clock is ahead: the next upload must count all the same.
+        let ahead = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1 << 33);
+        File::open(&by_hand).unwrap().set_modified(ahead).unwrap();
         assert_eq!(bed.code("x"), Some("by hand".into()));
         bed.put("x", "again");
         assert_eq!(bed.code("x"), Some("again".into()));
