@@ -374,7 +374,9 @@ impl Text {
 }
 
 fn shown(path: &Path) -> String {
-    path.to_str().expect("paths come from text").to_owned()
+    path.to_str()
+        .expect("every path of a configuration was found to be text")
+        .to_owned()
 }
 
 fn path(text: &str, beside: &Path) -> Result<PathBuf, Refused> {
@@ -386,6 +388,13 @@ fn path(text: &str, beside: &Path) -> Result<PathBuf, Refused> {
         return Err(Refused::new(why, "give a path"));
     }
     let joined = beside.join(text);
+    if joined.to_str().is_none() {
+        let why = format!(
+            "{} is below a directory whose name is no text",
+            quoted(text)
+        );
+        return Err(Refused::new(why, "give an absolute path"));
+    }
     // `a/./b` and `a//b` are `a/b`; `..` stays, because it may cross a symbolic link.
     Ok(joined.components().collect())
 }
@@ -432,18 +441,24 @@ fn registry(text: &str, beside: &Path) -> Result<RegistryUrl, Refused> {
     let Some((scheme, rest)) = text.split_once("://") else {
         return Ok(RegistryUrl::Files(path(text, beside)?));
     };
-    if rest.is_empty() || rest.contains(|c: char| c.is_control() || c == ' ') {
-        let why = format!("{} is no URL", quoted(text));
-        return Err(Refused::new(why, "write the rest behind ://"));
-    }
+    let web = |made: fn(String) -> RegistryUrl| {
+        if rest.is_empty() || rest.contains(|c: char| c.is_control() || c == ' ') {
+            let why = format!("{} is no URL", quoted(text));
+            return Err(Refused::new(
+                why,
+                "write host and path behind ://, blanks as %20",
+            ));
+        }
+        Ok(made(text.to_owned()))
+    };
     match scheme {
         "file" if rest.starts_with('/') => Ok(RegistryUrl::Files(path(rest, Path::new("/"))?)),
         "file" => Err(Refused::new(
             format!("{} names a host", quoted(text)),
             "write file:///path with three slashes, or the path alone",
         )),
-        "http" | "https" => Ok(RegistryUrl::Web(text.to_owned())),
-        "s3" => Ok(RegistryUrl::S3(text.to_owned())),
+        "http" | "https" => web(RegistryUrl::Web),
+        "s3" => web(RegistryUrl::S3),
         _ => Err(Refused::new(
             format!("no registry speaks {}", quoted(scheme)),
             "write a directory, or a URL with file, http, https or s3",
@@ -480,12 +495,8 @@ fn put_tree(config: &mut Config, typed: &Typed, beside: &Path) -> Result<(), Ref
             0 => String::new(),
             more => format!("; {more} more"),
         };
-        let node = if first.node.is_empty() {
-            "the root"
-        } else {
-            &first.node
-        };
-        Refused::new(format!("{node}: {}{more}", first.why), &first.remedy)
+        let why = format!("{}: {}{more}", first.node_name(), first.why);
+        Refused::new(why, &first.remedy)
     })?;
     source.typed = TreeTyped::Inline;
     Ok(())

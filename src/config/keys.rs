@@ -5,7 +5,6 @@
 
 use super::key::Reload::{AtOnce, Restart};
 use super::key::{Key, Kind, Lens, Number, Reload, Store, Text, Unit, Word};
-use super::meaning::Config;
 use super::words::{
     Backend, Evict, ImportCache, LogLevel, LogTarget, Lookup, Network, OnHangup, Scale,
 };
@@ -550,7 +549,7 @@ pub fn is_section(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::meaning::{Home, Machine};
+    use super::super::meaning::{Config, Home, Machine};
     use super::*;
     use std::path::Path;
 

@@ -1,16 +1,33 @@
 //! TOML to what was typed to what it means; trees on disk. Imports base, policy.
 //!
-//! [`Config`] is what everything that runs reads.
+//! ```text
+//! load: files      read: texts            key/keys: one table         meaning
+//! FILE, FILE.d/* --> syntax, walk, -o --> name, kind, bounds, lens --> Config
+//!                                         |
+//!                                         +--> render, changes, manual
+//! ```
+//!
+//! [`Config`] is what everything that runs reads; [`load::load`] makes one from files, [`read::read`]
+//! from texts; [`Config::changes`] says what a reload brings.
 
 #![forbid(unsafe_code)]
 
+pub mod changes;
+pub mod contradictions;
 pub mod key;
 pub mod keys;
+pub mod load;
 pub mod meaning;
 pub mod nearest;
 pub mod problem;
+pub mod read;
+pub mod render;
+pub mod syntax;
 pub mod tree;
 pub mod typed;
 pub mod words;
 
+pub use load::{Request, load};
 pub use meaning::{Config, Home, Machine};
+pub use problem::Problem;
+pub use read::Loaded;

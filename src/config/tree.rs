@@ -51,14 +51,19 @@ pub struct Wrong {
     pub remedy: String,
 }
 
-impl fmt::Display for Wrong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let node = if self.node.is_empty() {
+impl Wrong {
+    pub fn node_name(&self) -> &str {
+        if self.node.is_empty() {
             "the root"
         } else {
             &self.node
-        };
-        write!(f, "{node}: {} ({})", self.why, self.remedy)
+        }
+    }
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} ({})", self.node_name(), self.why, self.remedy)
     }
 }
 
