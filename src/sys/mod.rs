@@ -1,4 +1,5 @@
-//! The only unsafe: what rustix does not have. Imports base.
+//! The only unsafe: what rustix does not have. Imports base; `zygote`, which is a peer of the
+//! worker inside another process, speaks `wire`.
 
 #![expect(
     unsafe_code,
@@ -6,5 +7,11 @@
 )]
 
 pub mod clock;
+pub mod clone;
 pub mod listen;
+pub mod mount;
+pub mod process;
+pub mod scm;
+pub mod seccomp;
 pub mod signals;
+pub mod wait;
