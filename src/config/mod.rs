@@ -14,6 +14,7 @@
 
 pub mod changes;
 pub mod contradictions;
+pub mod function;
 pub mod key;
 pub mod keys;
 pub mod load;
