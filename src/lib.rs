@@ -1,8 +1,8 @@
 //! olworker: a serverless worker for one Linux machine.
 //!
-//! The rooms and who may import whom are told in ARCHITECTURE.md and held by `tests/tidy.rs`;
+//! The rooms and who may import whom are told in ARCHITECTURE.md and held by `tests/tidy`;
 //! the pure rooms (`base`, `policy`, `engine`, `http`, `wire`) are compiled once more without std
-//! by `tests/pure_rooms.rs`.
+//! by `tests/pure_rooms`.
 
 extern crate alloc;
 

@@ -52,8 +52,8 @@ pub const MESSAGES: &[Message] = &[
         id: "d28c7a9c8db54c8f95422bbc2e806de8",
         level: Level::Info,
         subject: "The worker is ready",
-        text: "It listens, its configuration was read, and what the machine lacks was said before.\n\
-               Calls are taken from now on; GET /status answers 200.",
+        text: "It listens, its configuration was read, and what the machine lacks was said\n\
+               before. Calls are taken from now on; GET /status answers 200.",
     },
     Message {
         name: "limits-not-enforced",
@@ -89,8 +89,8 @@ pub const MESSAGES: &[Message] = &[
         id: "2e2f0bef8c6d4ee193e1b12b8ae52d54",
         level: Level::Info,
         subject: "The configuration was read again",
-        text: "What can be changed in a running worker now is. Keys named in the message keep their\n\
-               old values until the next restart.",
+        text: "What can be changed in a running worker now is. Keys named in the message keep\n\
+               their old values until the next restart.",
     },
     Message {
         name: "reload-refused",
@@ -130,8 +130,8 @@ pub const MESSAGES: &[Message] = &[
         id: "9f970acb80c54738874474b91997743d",
         level: Level::Error,
         subject: "The worker cannot start with this configuration",
-        text: "The message names the file, the line, the key and the remedy; `olworker check` says\n\
-               the same without starting anything. The unit is not restarted until it is started\n\
+        text: "The message names the file, the line, the key and the remedy; `olworker check`\n\
+               says the same without starting anything. The unit is not restarted until it is started\n\
                by hand (exit status 78).",
     },
     Message {
@@ -139,8 +139,8 @@ pub const MESSAGES: &[Message] = &[
         id: "5cc94936d81542d5b6f4e2749076c9c8",
         level: Level::Warn,
         subject: "Log lines were lost",
-        text: "Whatever takes the worker's log did not keep up, and the worker does not wait for it.\n\
-               The message says how many lines are missing before it. See whether journald (or\n\
+        text: "Whatever takes the worker's log did not keep up, and the worker does not wait\n\
+               for it. The message says how many lines are missing before it. See whether journald (or\n\
                syslog) is stuck or its disk full.",
     },
 ];
