@@ -7,7 +7,7 @@ use super::keys;
 use super::meaning::{Base, Config, MB, Machine, TreeTyped};
 use super::problem::Problem;
 use super::read::Origins;
-use super::words::{Evict, ImportCache};
+use super::words::ImportCache;
 
 /// Longest path of a Unix socket: `sun_path` less its closing NUL.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -140,7 +140,7 @@ impl Rules<'_> {
             let why = "there are no zygotes to warm up".to_owned();
             self.warn(&["features.warmup", "features.import_cache"], why, remedy);
         }
-        if config.policy.dynamic_zygotes > 0 {
+        if config.policy.dynamic_zygotes {
             let why = "there are no zygotes to add to".to_owned();
             self.warn(
                 &["policy.dynamic_zygotes", "features.import_cache"],
@@ -178,15 +178,6 @@ impl Rules<'_> {
                 &["sandbox.base"],
                 why,
                 "write \"host\", or a root file system's path",
-            );
-        }
-        let ttl_typed = self.origins.of("policy.ttl_sec") != super::problem::Origin::BuiltIn;
-        if ttl_typed && config.policy.evict != Evict::Ttl {
-            let why = format!("evict = \"{}\" does not look at it", config.policy.evict);
-            self.warn(
-                &["policy.ttl_sec"],
-                why,
-                "policy.evict = \"ttl\", or leave it out",
             );
         }
     }

@@ -5,9 +5,8 @@
 
 use super::key::Reload::{AtOnce, Restart};
 use super::key::{Key, Kind, Lens, Number, Reload, Store, Text, Unit, Word};
-use super::words::{
-    Backend, Evict, ImportCache, LogLevel, LogTarget, Lookup, Network, OnHangup, Scale,
-};
+use super::words::{Backend, ImportCache, LogLevel, LogTarget, Network, OnHangup};
+use crate::policy::{Evict, Lookup, Scale};
 use std::time::Duration;
 
 /// Every section and what it is about.
@@ -95,6 +94,26 @@ macro_rules! word {
             get: |config| config.$($place).+.index(),
         })
     };
+}
+
+/// A policy is known by its own name for itself.
+macro_rules! policy {
+    ($policy:ident, $place:ident) => {{
+        const WORDS: [&str; $policy::ALL.len()] = {
+            let mut words = [""; $policy::ALL.len()];
+            let mut index = 0;
+            while index < words.len() {
+                words[index] = $policy::ALL[index].name();
+                index += 1;
+            }
+            words
+        };
+        Kind::Word(Word {
+            words: &WORDS,
+            put: |config, index| config.policy.$place = $policy::ALL[index],
+            get: |config| config.policy.$place as usize,
+        })
+    }};
 }
 
 const fn key(name: &'static str, kind: Kind, reload: Reload, about: &'static str) -> Key {
@@ -429,40 +448,29 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "policy.evict",
-        word!(Evict, policy.evict),
+        policy!(Evict, evict),
         Restart,
         "Who goes first when memory is short.",
     ),
     key(
-        "policy.ttl_sec",
-        span(Unit::Seconds, 1, 365 * DAY_SECONDS, |c| &mut c.policy.ttl),
-        Restart,
-        "How long evict = \"ttl\" keeps an idle instance.",
-    ),
-    key(
         "policy.scale",
-        word!(Scale, policy.scale),
+        policy!(Scale, scale),
         Restart,
-        "How many instances a function gets: by Little's law, one for each waiting call, or as \
-         the first but waiting for an instance that will be free before a cold start ends.",
+        "How many instances a function gets: by Little's law from measured times, or one for each \
+         waiting call.",
     ),
     key(
         "policy.lookup",
-        word!(Lookup, policy.lookup),
+        policy!(Lookup, lookup),
         Restart,
         "Which zygote a new instance comes from: the one that saves the most import time, or the \
          first that fits.",
     ),
     key(
         "policy.dynamic_zygotes",
-        or_zero(
-            Unit::Count,
-            1024,
-            "none",
-            Store::Plain(|c| &mut c.policy.dynamic_zygotes),
-        ),
+        Kind::Flag(|c| &mut c.policy.dynamic_zygotes),
         Restart,
-        "Nodes that today's calls may add to the tree.",
+        "Whether today's calls may add a bounded number of nodes to the tree.",
     ),
     key(
         "sandbox.base",
@@ -564,6 +572,21 @@ mod tests {
                     panic!("{}: {}", key.name, refused.why);
                 });
             assert_eq!(config, defaults, "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn words_are_read_back_as_themselves() {
+        let defaults = Config::defaults(Home::installed(), Machine::UNKNOWN);
+        for key in KEYS {
+            let Kind::Word(word) = &key.kind else {
+                continue;
+            };
+            for index in 0..word.words.len() {
+                let mut config = defaults.clone();
+                (word.put)(&mut config, index);
+                assert_eq!((word.get)(&config), index, "{}", key.name);
+            }
         }
     }
 

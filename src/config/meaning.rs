@@ -6,9 +6,8 @@
 //! texts and what a reload can do with each, are the table in `keys`.
 
 use super::tree::Tree;
-use super::words::{
-    Backend, Evict, ImportCache, LogLevel, LogTarget, Lookup, Network, OnHangup, Scale,
-};
+use super::words::{Backend, ImportCache, LogLevel, LogTarget, Network, OnHangup};
+use crate::policy::{Evict, Lookup, Scale};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -260,12 +259,10 @@ pub enum TreeTyped {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Policy {
     pub evict: Evict,
-    /// How long `evict = "ttl"` keeps an idle instance.
-    pub ttl: Duration,
     pub scale: Scale,
     pub lookup: Lookup,
-    /// Nodes that today's traffic may add to the tree; 0: none.
-    pub dynamic_zygotes: u64,
+    /// Whether today's traffic may add nodes to the tree.
+    pub dynamic_zygotes: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -344,10 +341,9 @@ impl Config {
             },
             policy: Policy {
                 evict: Evict::Gdsf,
-                ttl: Duration::from_mins(10),
                 scale: Scale::Little,
                 lookup: Lookup::Best,
-                dynamic_zygotes: 0,
+                dynamic_zygotes: false,
             },
             sandbox: Sandbox {
                 base: Base::Host,

@@ -3,16 +3,15 @@
 //! This is the tree as people and fitters write it. Names are normalised (PEP 503), the order of
 //! packages and children is kept, keys that mean nothing to us (`split_generation`, `benefit`)
 //! are kept as they are and ignored. The root holds no packages. A tree is finite by its form;
-//! depth, nodes and packages are bounded so that a hostile file costs little.
+//! depth and nodes are bounded by what the policy takes, so `shape` always succeeds.
 
+use super::problem::quoted;
+use crate::base::Package;
+use crate::policy::tree::{self as shape, DEPTH_MAX, NODES_MAX, NodeId};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Levels below the root. JSON nests twice a level and its reader stops at 128.
-pub const DEPTH_MAX: usize = 48;
-/// Nodes of one tree, the root included.
-pub const NODES_MAX: usize = 65_536;
 /// Packages of one node.
 pub const NODE_PACKAGES_MAX: usize = 256;
 /// Bytes of a tree file.
@@ -32,14 +31,6 @@ pub struct Node {
     pub children: Vec<Node>,
     /// Keys of the file that are not ours.
     pub other: Map<String, Value>,
-}
-
-/// `numpy` matches any version, `numpy==1.26.4` only that one.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Package {
-    /// Normalised: lower case, runs of `-`, `_`, `.` are one `-`.
-    pub name: String,
-    pub version: Option<String>,
 }
 
 /// What is wrong, where in the tree, and what to do.
@@ -120,6 +111,24 @@ impl Tree {
         self.root.count()
     }
 
+    /// The tree as the policies know it: numbered nodes, parents first, foreign keys left out.
+    pub fn shape(&self) -> shape::Tree {
+        let mut shape = shape::Tree::new();
+        let mut rest: Vec<(NodeId, &Node)> = vec![(NodeId::ROOT, &self.root)];
+        while let Some((id, node)) = rest.pop() {
+            let ids: Vec<NodeId> = node
+                .children
+                .iter()
+                .map(|child| {
+                    let added = shape.add(id, child.packages.clone());
+                    added.expect("reading bounds nodes and depth alike")
+                })
+                .collect();
+            rest.extend(ids.into_iter().zip(&node.children).rev());
+        }
+        shape
+    }
+
     /// Whether there is nothing but the root.
     pub fn is_bare(&self) -> bool {
         self.root.children.is_empty()
@@ -145,49 +154,19 @@ impl Node {
     }
 }
 
-impl Package {
-    /// Reads `name` or `name==version`; the error says what is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let (name, version) = match text.split_once("==") {
-            Some((name, version)) => (name.trim(), Some(version.trim())),
-            None => (text.trim(), None),
-        };
-        if !is_name(name) {
-            return Err(format!("{text:?} is no package name"));
-        }
-        if let Some(version) = version
-            && !is_version(version)
-        {
-            return Err(format!("{text:?} has no exact version behind =="));
-        }
-        Ok(Self {
-            name: normalised(name),
-            version: version.map(str::to_owned),
-        })
+/// `name` or `name==version`, or what is wrong with it.
+fn package(text: &str) -> Result<Package, String> {
+    let (name, version) = match text.split_once("==") {
+        Some((name, version)) => (name.trim(), Some(version.trim())),
+        None => (text.trim(), None),
+    };
+    if !is_name(name) {
+        return Err(format!("{} is no package name", quoted(text)));
     }
-}
-
-impl fmt::Display for Package {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)?;
-        match &self.version {
-            Some(version) => write!(f, "=={version}"),
-            None => Ok(()),
-        }
+    if !version.is_none_or(is_version) {
+        return Err(format!("{} has no exact version behind ==", quoted(text)));
     }
-}
-
-/// The spelling under which an index knows a package (PEP 503).
-pub fn normalised(name: &str) -> String {
-    let mut normal = String::with_capacity(name.len());
-    for letter in name.chars() {
-        match letter {
-            '-' | '_' | '.' if normal.ends_with('-') => {}
-            '-' | '_' | '.' => normal.push('-'),
-            letter => normal.push(letter.to_ascii_lowercase()),
-        }
-    }
-    normal
+    Ok(Package::parse(text))
 }
 
 fn is_name(name: &str) -> bool {
@@ -280,11 +259,12 @@ impl Reading {
     fn pin(&mut self, packages: &[Package]) -> Vec<String> {
         let mut added = Vec::new();
         for package in packages {
-            if let Some(version) = &package.version
-                && !self.pinned.contains_key(&package.name)
+            if let Some(version) = package.version()
+                && !self.pinned.contains_key(package.name())
             {
-                self.pinned.insert(package.name.clone(), version.clone());
-                added.push(package.name.clone());
+                self.pinned
+                    .insert(package.name().to_owned(), version.to_owned());
+                added.push(package.name().to_owned());
             }
         }
         added
@@ -292,10 +272,10 @@ impl Reading {
 
     /// The other version of this package on the path, which no function can have asked for too.
     fn rival<'a>(&'a self, package: &Package, here: &'a [Package]) -> Option<&'a str> {
-        let version = package.version.as_deref()?;
-        let here = here.iter().filter(|other| other.name == package.name);
-        let here = here.filter_map(|other| other.version.as_deref());
-        let above = self.pinned.get(&package.name).map(String::as_str);
+        let version = package.version()?;
+        let here = here.iter().filter(|other| other.name() == package.name());
+        let here = here.filter_map(Package::version);
+        let above = self.pinned.get(package.name()).map(String::as_str);
         above
             .into_iter()
             .chain(here)
@@ -339,7 +319,7 @@ impl Reading {
                 self.complain(why, r#"write "numpy" or "numpy==1.26.4""#);
                 continue;
             };
-            let package = match Package::parse(text) {
+            let package = match package(text) {
                 Ok(package) => package,
                 Err(why) => {
                     self.complain(why, "write a name, or name==version");
@@ -347,7 +327,7 @@ impl Reading {
                 }
             };
             if let Some(version) = self.rival(&package, &packages) {
-                let why = format!("{package} on one path with {}=={version}", package.name);
+                let why = format!("{package} on one path with {}=={version}", package.name());
                 self.complain(why, "no function asks for both: make them siblings");
             } else if !packages.contains(&package) {
                 packages.push(package);
@@ -400,6 +380,23 @@ mod tests {
     }
 
     #[test]
+    fn the_shape_has_the_same_nodes_in_the_same_order() {
+        let text = r#"{"children": [
+            {"packages": ["a"], "children": [{"packages": ["b", "c"]}, {"packages": ["d"]}]},
+            {"packages": ["e"]}]}"#;
+        let shape = Tree::from_json(text).unwrap().shape();
+        let told = |id: NodeId| {
+            let node = shape.get(id).unwrap();
+            let children = node.children.iter();
+            let packages = children.map(|child| format!("{:?}", shape.node(*child).packages));
+            packages.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(shape.len(), 5);
+        assert_eq!(told(NodeId::ROOT), "[a] [e]");
+        assert_eq!(told(shape.node(NodeId::ROOT).children[0]), "[b, c] [d]");
+    }
+
+    #[test]
     fn each_problem_names_its_node() {
         let text = r#"{"packages": ["x"], "children": [
             {"packages": ["numpy==1"], "children": [{"packages": ["numpy==2", 7, "-"]}]},
@@ -429,14 +426,14 @@ mod tests {
         };
         assert!(Tree::from_json(&nested(DEPTH_MAX)).is_ok());
         let deep = wrong(&nested(DEPTH_MAX + 1));
-        assert!(deep[0].contains("deeper than 48 levels"), "{deep:?}");
+        assert!(deep[0].contains("deeper than 30 levels"), "{deep:?}");
         let deeper = wrong(&nested(10_000));
         assert!(deeper[0].contains("recursion limit"), "{deeper:?}");
 
         let leaves = vec![r#"{"packages":["a"]}"#; NODES_MAX].join(",");
         let wide = wrong(&format!(r#"{{"children":[{leaves}]}}"#));
         assert_eq!(wide.len(), 1);
-        assert!(wide[0].contains("more than 65536 nodes"), "{wide:?}");
+        assert!(wide[0].contains("more than 4096 nodes"), "{wide:?}");
     }
 
     #[test]

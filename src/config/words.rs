@@ -1,6 +1,7 @@
 //! The closed vocabularies of the configuration: keys whose value is one word of a few.
 //!
-//! Each is an enum whose order is the order in which help and errors list the words.
+//! Each is an enum whose order is the order in which help and errors list the words. Those of
+//! `[policy]` are the policies' own.
 
 /// An enum with one word a variant, the list of its words, and the way back from a word.
 macro_rules! words {
@@ -64,43 +65,6 @@ words! {
 }
 
 words! {
-    /// `[policy] evict`: whom to evict first.
-    Evict {
-        /// Greedy dual: rebuild cost times frequency over size.
-        Gdsf = "gdsf",
-        Lru = "lru",
-        Ttl = "ttl",
-        Lfu = "lfu",
-        Size = "size",
-        Landlord = "landlord",
-        Hist = "hist",
-        Rand = "rand",
-    }
-}
-
-words! {
-    /// `[policy] scale`: how many instances of a function are wanted.
-    Scale {
-        /// Measured arrivals times measured service time (Little's law); a cold burst starts at once.
-        Little = "little",
-        /// One instance for each waiting call, up to the limits.
-        Burst = "burst",
-        /// As `little`, but a call waits where an instance is expected free before a cold start ends.
-        Patient = "patient",
-    }
-}
-
-words! {
-    /// `[policy] lookup`: which zygote a new instance is forked from.
-    Lookup {
-        /// The one that saves the most import time.
-        Best = "best",
-        /// The first match on the way down the tree.
-        First = "first",
-    }
-}
-
-words! {
     /// The network of an instance.
     Network {
         Host = "host",
@@ -149,9 +113,9 @@ mod tests {
 
     #[test]
     fn index_word_and_list_agree() {
-        for (index, evict) in Evict::ALL.iter().enumerate() {
-            assert_eq!(evict.index(), index);
-            assert_eq!(evict.word(), Evict::WORDS[index]);
+        for (index, level) in LogLevel::ALL.iter().enumerate() {
+            assert_eq!(level.index(), index);
+            assert_eq!(level.word(), LogLevel::WORDS[index]);
         }
         assert_eq!(ImportCache::Off.to_string(), "");
     }
