@@ -6,8 +6,9 @@
 //! backslash, a control character, however they are written) names nothing: it is `NotFound`, never
 //! another route.
 
+pub use crate::base::FunctionName;
+
 use super::refusal::Code;
-use core::fmt;
 
 /// The methods that endpoints of the worker know; calls take any.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,55 +36,6 @@ impl Method {
             "CONNECT" => Self::Connect,
             _ => Self::Other,
         }
-    }
-}
-
-/// The name of a function: `[A-Za-z0-9._-]{1,64}`, but not `.` or `..`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FunctionName {
-    // Ordered by content first: the bytes behind the length are zero.
-    bytes: [u8; Self::BYTES_MAX],
-    len: u8,
-}
-
-impl FunctionName {
-    pub const BYTES_MAX: usize = 64;
-
-    pub fn new(name: &str) -> Option<Self> {
-        Self::decode(name.as_bytes().iter().copied())
-    }
-
-    fn decode<I: Iterator<Item = u8>>(decoded: I) -> Option<Self> {
-        let mut name = Self {
-            bytes: [0; Self::BYTES_MAX],
-            len: 0,
-        };
-        for byte in decoded {
-            let legal = byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-            if !legal || usize::from(name.len) == Self::BYTES_MAX {
-                return None;
-            }
-            name.bytes[usize::from(name.len)] = byte;
-            name.len += 1;
-        }
-        (!matches!(name.as_str(), "" | "." | "..")).then_some(name)
-    }
-
-    pub fn as_str(&self) -> &str {
-        let bytes = &self.bytes[..usize::from(self.len)];
-        core::str::from_utf8(bytes).expect("only ASCII was let in")
-    }
-}
-
-impl fmt::Debug for FunctionName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.as_str())
-    }
-}
-
-impl fmt::Display for FunctionName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 
@@ -154,7 +106,7 @@ impl<'a> Route<'a> {
     fn run(path: &'a str) -> Self {
         let end = path.find('/').unwrap_or(path.len());
         let (name, rest) = path.split_at(end);
-        match FunctionName::decode(decoded(name)) {
+        match FunctionName::from_bytes(decoded(name)) {
             Some(name) => Self::Run { name, rest },
             None => Self::NotFound,
         }
@@ -178,7 +130,7 @@ impl<'a> Route<'a> {
     }
 
     fn named(segment: &str, route: fn(FunctionName) -> Self) -> Self {
-        FunctionName::decode(decoded(segment)).map_or(Self::NotFound, route)
+        FunctionName::from_bytes(decoded(segment)).map_or(Self::NotFound, route)
     }
 
     /// Served over TCP without a token?

@@ -5,15 +5,15 @@
 //! name has several entries (`NAME.py` beside `NAME.zip`: put there by hand, or by an upload that
 //! died between its rename and the removal of the other), the newest one counts.
 
+use crate::base::FunctionName;
+
 use super::archive::{Bad, Format};
 use super::image::{Digest, Image, Images};
 use rustix::fs::{CWD, Timespec, Timestamps, futimens, renameat};
-use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Endings of entries, in the order in which equals are preferred; a directory has none.
@@ -21,48 +21,6 @@ const ENDINGS: [&str; 6] = [".tar.gz", ".tgz", ".tar", ".zip", ".py", ""];
 /// Our own directories in the registry; `~` is in no function's name.
 const VERSIONS: &str = "~versions";
 const INCOMING: &str = "~incoming";
-
-/// The name of a function: 1 to 64 of `A-Z a-z 0-9 . _ -`, and neither `.` nor `..`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Name(Arc<str>);
-
-impl Name {
-    pub const BYTES_MAX: usize = 64;
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// What a name must be, for errors.
-    pub const RULE: &'static str = "1 to 64 letters, digits, '.', '_' or '-', and not '.' or '..'";
-
-    /// Whether these bytes are a name; tells without making one.
-    pub fn is_valid(text: &str) -> bool {
-        (1..=Self::BYTES_MAX).contains(&text.len())
-            && !matches!(text, "." | "..")
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
-    }
-}
-
-impl FromStr for Name {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if Self::is_valid(text) {
-            Ok(Self(text.into()))
-        } else {
-            Err(Self::RULE)
-        }
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// How one knows, without reading it, that an entry is what it was.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -80,7 +38,7 @@ pub struct Found {
 /// One row of a listing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Listed {
-    pub name: Name,
+    pub name: FunctionName,
     pub bytes: u64,
     pub modified_secs: i64,
 }
@@ -123,7 +81,7 @@ impl Files {
     }
 
     /// The entry of this name, if any.
-    pub fn find(&self, name: &Name) -> io::Result<Option<Found>> {
+    pub fn find(&self, name: &FunctionName) -> io::Result<Option<Found>> {
         let mut newest: Option<Found> = None;
         for ending in ENDINGS {
             let Some(found) = look(self.directory.join(format!("{name}{ending}")), ending)? else {
@@ -163,7 +121,7 @@ impl Files {
     /// Makes an upload the function's code. `check` sees the image first and may refuse it.
     pub fn put<T>(
         &self,
-        name: &Name,
+        name: &FunctionName,
         mut upload: Upload,
         check: impl FnOnce(&Image) -> Result<T, Bad>,
     ) -> Result<(Version, Image, T), Bad> {
@@ -185,7 +143,7 @@ impl Files {
     }
 
     /// Uploads kept of this name, newest first.
-    pub fn versions(&self, name: &Name) -> io::Result<Vec<Version>> {
+    pub fn versions(&self, name: &FunctionName) -> io::Result<Vec<Version>> {
         let mut versions = Vec::new();
         let entries = match fs::read_dir(self.versions_directory(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(versions),
@@ -200,7 +158,11 @@ impl Files {
 
     /// Uploads the kept version again: the newest but one, or the one named. The answer is none
     /// when there is no such version.
-    pub fn rollback(&self, name: &Name, number: Option<u64>) -> Result<Option<Version>, Bad> {
+    pub fn rollback(
+        &self,
+        name: &FunctionName,
+        number: Option<u64>,
+    ) -> Result<Option<Version>, Bad> {
         let _one_at_a_time = self.publish.lock().unwrap_or_else(PoisonError::into_inner);
         let versions = self.versions(name).map_err(Bad::Host)?;
         let wanted = match number {
@@ -227,7 +189,7 @@ impl Files {
     }
 
     /// Removes the function and its versions; false when there is none.
-    pub fn delete(&self, name: &Name) -> io::Result<bool> {
+    pub fn delete(&self, name: &FunctionName) -> io::Result<bool> {
         let _one_at_a_time = self.publish.lock().unwrap_or_else(PoisonError::into_inner);
         let mut existed = false;
         for ending in ENDINGS {
@@ -252,7 +214,7 @@ impl Files {
                 .into_iter()
                 .find(|e| text.ends_with(e) && e.is_empty() == is_directory);
             let Some(ending) = ending else { continue };
-            if let Ok(name) = text[..text.len() - ending.len()].parse::<Name>() {
+            if let Some(name) = FunctionName::new(&text[..text.len() - ending.len()]) {
                 names.push(name);
             }
         }
@@ -277,14 +239,14 @@ impl Files {
         self.images.keep_only(wanted)
     }
 
-    fn versions_directory(&self, name: &Name) -> PathBuf {
+    fn versions_directory(&self, name: &FunctionName) -> PathBuf {
         self.directory.join(VERSIONS).join(name.as_str())
     }
 
     /// Moves an upload among the kept versions.
     fn keep(
         &self,
-        name: &Name,
+        name: &FunctionName,
         upload: &Upload,
         digest: Digest,
         ending: &str,
@@ -309,7 +271,7 @@ impl Files {
     }
 
     /// Puts a copy of a version at the function's place: newer than whatever is there, in one step.
-    fn publish(&self, name: &Name, version: &Path, ending: &str) -> io::Result<()> {
+    fn publish(&self, name: &FunctionName, version: &Path, ending: &str) -> io::Result<()> {
         let aside = self
             .directory
             .join(INCOMING)
@@ -330,7 +292,7 @@ impl Files {
 
     /// A file that is not newer than the present entry (which claims to be from the future, or came
     /// within the same tick of the kernel's clock) is made so.
-    fn make_newest(&self, name: &Name, file: &File) -> io::Result<()> {
+    fn make_newest(&self, name: &FunctionName, file: &File) -> io::Result<()> {
         let data = file.metadata()?;
         let present = self.find(name)?.map_or((0, 0), |found| found.modified);
         if present < (data.mtime(), data.mtime_nsec()) {
@@ -367,7 +329,7 @@ impl Files {
         Ok(true)
     }
 
-    fn forget_old(&self, name: &Name) -> io::Result<()> {
+    fn forget_old(&self, name: &FunctionName) -> io::Result<()> {
         for version in self.versions(name)?.into_iter().skip(self.keep_versions) {
             fs::remove_file(version.path)?;
         }
@@ -509,6 +471,10 @@ mod tests {
         next: std::cell::Cell<u64>,
     }
 
+    fn name(text: &str) -> FunctionName {
+        FunctionName::new(text).unwrap()
+    }
+
     impl Bed {
         fn new(name: &str) -> Self {
             let root = std::env::temp_dir().join(format!("ol-reg-{name}-{}", std::process::id()));
@@ -526,13 +492,13 @@ mod tests {
             let mut upload = self.files.incoming(self.next.get()).unwrap();
             upload.file.write_all(code.as_bytes()).unwrap();
             self.files
-                .put(&name.parse().unwrap(), upload, |_| Ok(()))
+                .put(&self::name(name), upload, |_| Ok(()))
                 .unwrap()
                 .0
         }
 
         fn code(&self, name: &str) -> Option<String> {
-            let found = self.files.find(&name.parse().unwrap()).unwrap()?;
+            let found = self.files.find(&self::name(name)).unwrap()?;
             let image = self.files.load(&found).unwrap();
             Some(fs::read_to_string(image.path.join("f.py")).unwrap())
         }
@@ -551,26 +517,6 @@ mod tests {
     }
 
     #[test]
-    fn names_are_what_the_rule_says() {
-        for good in ["a", "A-b_c.9", ".hidden", "...", &"x".repeat(64)] {
-            assert!(good.parse::<Name>().is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            ".",
-            "..",
-            "~versions",
-            "a/b",
-            "a b",
-            "é",
-            "a\n",
-            &"x".repeat(65),
-        ] {
-            assert!(bad.parse::<Name>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn uploads_become_versions_and_go_back() {
         let bed = Bed::new("versions");
         assert_eq!(bed.code("x"), None);
@@ -578,7 +524,7 @@ mod tests {
             assert_eq!(bed.put("x", &format!("v{number}")).number, number);
             assert_eq!(bed.code("x"), Some(format!("v{number}")));
         }
-        let name = "x".parse().unwrap();
+        let name = &name("x");
         let numbers = |bed: &Bed| -> Vec<u64> {
             bed.files
                 .versions(&name)
@@ -611,10 +557,7 @@ mod tests {
         assert!(!by_hand.exists());
         fs::write(bed.root.join("registry/x.py"), "edited in place").unwrap();
         assert_eq!(bed.code("x"), Some("edited in place".into()));
-        bed.files
-            .rollback(&"x".parse().unwrap(), Some(2))
-            .unwrap()
-            .unwrap();
+        bed.files.rollback(&name("x"), Some(2)).unwrap().unwrap();
         assert_eq!(bed.code("x"), Some("again".into()));
     }
 
@@ -624,7 +567,7 @@ mod tests {
         let by_hand = bed.root.join("registry/x");
         fs::create_dir_all(by_hand.join("__pycache__")).unwrap();
         fs::write(by_hand.join("f.py"), "one").unwrap();
-        let name = "x".parse().unwrap();
+        let name = &name("x");
         let first = bed.files.find(&name).unwrap().unwrap();
         assert_eq!(bed.files.find(&name).unwrap().unwrap().stamp, first.stamp);
         let image = bed.files.load(&first).unwrap();
@@ -640,7 +583,7 @@ mod tests {
         let bed = Bed::new("refused");
         let mut upload = bed.files.incoming(1).unwrap();
         upload.file.write_all(b"\x7fELF\x01\x02").unwrap();
-        let name = "x".parse().unwrap();
+        let name = &name("x");
         assert!(matches!(
             bed.files.put(&name, upload, |_| Ok(())),
             Err(Bad::Archive(_))
@@ -667,9 +610,9 @@ mod tests {
             .map(|row| row.name.to_string())
             .collect();
         assert_eq!(names, ["a", "b"]);
-        assert!(bed.files.delete(&"a".parse().unwrap()).unwrap());
-        assert!(!bed.files.delete(&"a".parse().unwrap()).unwrap());
+        assert!(bed.files.delete(&name("a")).unwrap());
+        assert!(!bed.files.delete(&name("a")).unwrap());
         assert_eq!(bed.code("a"), None);
-        assert_eq!(bed.files.versions(&"a".parse().unwrap()).unwrap(), []);
+        assert_eq!(bed.files.versions(&name("a")).unwrap(), []);
     }
 }
