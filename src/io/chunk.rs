@@ -75,7 +75,7 @@ impl Pool {
     }
 
     pub(super) fn take(&self) -> Option<Box<[u8]>> {
-        if let Some(buffer) = self.free.borrow_mut().pop() {
+        if let Some(buffer) = self.take_made() {
             return Some(buffer);
         }
         if self.made.get() == self.buffers_max {
@@ -83,6 +83,11 @@ impl Pool {
         }
         self.made.set(self.made.get() + 1);
         Some(vec![0; self.buffer_bytes as usize].into_boxed_slice())
+    }
+
+    /// One that was in use before.
+    pub(super) fn take_made(&self) -> Option<Box<[u8]>> {
+        self.free.borrow_mut().pop()
     }
 
     pub(super) fn give_back(&self, buffer: Box<[u8]>) {

@@ -40,6 +40,7 @@
 mod chunk;
 mod completion;
 mod epoll;
+mod uring;
 mod waker;
 
 pub use chunk::Chunk;
@@ -53,6 +54,7 @@ use core::time::Duration;
 use epoll::Epoll;
 use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use uring::Uring;
 
 /// What `[io] backend` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +163,34 @@ pub struct Io {
 #[derive(Debug)]
 enum Engine {
     Epoll(Epoll),
+    Uring(Box<Uring>),
+}
+
+impl Engine {
+    /// What is wanted, and why it is not the better one where both would do.
+    fn choose(wanted: Wanted, limits: &Limits) -> Result<(Self, Option<String>), Unavailable> {
+        let epoll = || match Epoll::new(limits, Pool::new(limits)) {
+            Ok(epoll) => Ok(Self::Epoll(epoll)),
+            Err(error) => Err(Unavailable {
+                back_end: BackEnd::Epoll,
+                why: error.to_string(),
+            }),
+        };
+        if wanted == Wanted::Epoll {
+            return Ok((epoll()?, None));
+        }
+        match Uring::new(limits, Pool::new(limits)) {
+            Ok(uring) => Ok((Self::Uring(Box::new(uring)), None)),
+            Err(refusal) if wanted == Wanted::Auto => Ok((
+                epoll()?,
+                Some(format!("io_uring cannot be used: {}", refusal.0)),
+            )),
+            Err(refusal) => Err(Unavailable {
+                back_end: BackEnd::IoUring,
+                why: refusal.0,
+            }),
+        }
+    }
 }
 
 /// Calls the same method of whichever back end runs.
@@ -168,6 +198,7 @@ macro_rules! engine {
     ($io:expr, $engine:ident => $call:expr) => {
         match &mut $io.engine {
             Engine::Epoll($engine) => $call,
+            Engine::Uring($engine) => $call,
         }
     };
 }
@@ -178,33 +209,16 @@ impl Io {
         assert!((1..=Limits::CHUNKS_MAX).contains(&limits.chunks));
         assert!(limits.chunk_bytes > 0);
         assert!(limits.completions >= Limits::COMPLETIONS_MIN);
-        let unavailable = |back_end| {
-            move |why: std::io::Error| Unavailable {
-                back_end,
-                why: why.to_string(),
-            }
+        let (engine, fallback) = Engine::choose(wanted, &limits)?;
+        let back_end = match &engine {
+            Engine::Epoll(_) => BackEnd::Epoll,
+            Engine::Uring(_) => BackEnd::IoUring,
         };
-        let (engine, chosen) = match wanted {
-            Wanted::Auto | Wanted::Epoll => {
-                let engine =
-                    Epoll::new(&limits, Pool::new(&limits)).map_err(unavailable(BackEnd::Epoll))?;
-                (
-                    Engine::Epoll(engine),
-                    Chosen {
-                        back_end: BackEnd::Epoll,
-                        fallback: None,
-                    },
-                )
-            }
-            Wanted::IoUring => {
-                return Err(Unavailable {
-                    back_end: BackEnd::IoUring,
-                    why: String::from("this build has no io_uring back end"),
-                });
-            }
-        };
-        let io = Self::over(engine).map_err(unavailable(chosen.back_end))?;
-        Ok((io, chosen))
+        let io = Self::over(engine).map_err(|error| Unavailable {
+            back_end,
+            why: error.to_string(),
+        })?;
+        Ok((io, Chosen { back_end, fallback }))
     }
 
     /// The engine with its waker, itself a watched handle.
@@ -212,6 +226,7 @@ impl Io {
         let (waker, descriptor) = Waker::new()?;
         let added = match &mut engine {
             Engine::Epoll(epoll) => epoll.add(descriptor, Token::WAKER),
+            Engine::Uring(uring) => uring.add(descriptor, Token::WAKER),
         };
         let waker_handle = added.expect("one place more than the limit is there for the waker");
         let mut io = Self {
@@ -233,6 +248,7 @@ impl Io {
     pub fn descriptor(&self, handle: Handle) -> BorrowedFd<'_> {
         match &self.engine {
             Engine::Epoll(epoll) => epoll.descriptor(handle),
+            Engine::Uring(uring) => uring.descriptor(handle),
         }
     }
 
@@ -318,4 +334,21 @@ impl Io {
         self.watch(self.waker_handle, Interest::Readable);
         Ok(())
     }
+}
+
+/// Errors of accept that belong to the newcomer (or, on Linux, to its network), not to the
+/// listener: the next one may be fine.
+fn passes_with_the_newcomer(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::INTR
+            | Errno::CONNABORTED
+            | Errno::PROTO
+            | Errno::NETDOWN
+            | Errno::NOPROTOOPT
+            | Errno::HOSTDOWN
+            | Errno::NONET
+            | Errno::HOSTUNREACH
+            | Errno::NETUNREACH
+    )
 }

@@ -11,6 +11,7 @@ pub mod clone;
 pub mod listen;
 pub mod mount;
 pub mod process;
+pub mod ring;
 pub mod scm;
 pub mod seccomp;
 pub mod signals;

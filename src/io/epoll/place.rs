@@ -2,7 +2,7 @@
 
 use crate::base::Key;
 use crate::io::chunk::Pool;
-use crate::io::{Completion, Errno, Interest, Token, What};
+use crate::io::{Completion, Errno, Interest, Token, What, passes_with_the_newcomer};
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Interest as Edges, Registry};
@@ -157,11 +157,10 @@ impl Place {
     pub(super) fn send(&mut self, buffer: Vec<u8>, registry: &Registry, key: Key<Self>) {
         let stream = self.stream();
         assert!(stream.sending.is_none(), "one send at a time");
-        let result = buffer.is_empty().then_some(Ok(0));
         stream.sending = Some(Outgoing {
             buffer,
             sent: 0,
-            result,
+            result: None,
         });
         self.push(registry, key);
     }
@@ -278,7 +277,7 @@ impl Place {
             Err(Errno::AGAIN) => {}
             Err(error) => out.result = Some(Err(error)),
         }
-        if out.sent == out.buffer.len() {
+        if out.result.is_none() && out.sent == out.buffer.len() {
             out.result = Some(Ok(out.sent));
         }
         if out.result.is_some() {
@@ -426,23 +425,6 @@ impl Place {
             Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
         }
     }
-}
-
-/// Errors of accept that belong to the newcomer (or, on Linux, to its network), not to the
-/// listener: the next one may be fine.
-fn passes_with_the_newcomer(error: Errno) -> bool {
-    matches!(
-        error,
-        Errno::INTR
-            | Errno::CONNABORTED
-            | Errno::PROTO
-            | Errno::NETDOWN
-            | Errno::NOPROTOOPT
-            | Errno::HOSTDOWN
-            | Errno::NONET
-            | Errno::HOSTUNREACH
-            | Errno::NETUNREACH
-    )
 }
 
 fn read(descriptor: &OwnedFd, via: &mut Via, buffer: &mut [u8]) -> Result<usize, Errno> {
