@@ -2,4 +2,5 @@
 
 #![forbid(unsafe_code)]
 
+pub mod keepalive;
 pub mod trace;

@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod generate;
 mod json;
 mod lexer;
 
@@ -137,6 +138,7 @@ pub struct Reader {
 enum Source {
     Json(json::Arrivals),
     Memory(std::vec::IntoIter<Arrival>),
+    Generated(generate::Arrivals),
 }
 
 /// What has been seen of the order of arrivals.
@@ -184,6 +186,19 @@ impl Reader {
         }
     }
 
+    /// A made-up trace; the plan must be one that can be made up (`Plan::refusal`).
+    pub fn generated(plan: &generate::Plan) -> Self {
+        let (header, arrivals) = generate::generate(plan);
+        let path = PathBuf::from(format!("{}-{}", plan.kind.name(), plan.seed));
+        let source = Source::Generated(arrivals);
+        Self {
+            path,
+            header,
+            source,
+            checked: Checked::default(),
+        }
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -204,6 +219,7 @@ impl Reader {
             let next = match &mut self.source {
                 Source::Json(arrivals) => arrivals.next().map_err(|error| error.of(&self.path))?,
                 Source::Memory(arrivals) => arrivals.next(),
+                Source::Generated(arrivals) => arrivals.next(),
             };
             let Some(arrival) = next else {
                 return Ok(false);
@@ -228,7 +244,7 @@ impl Source {
     fn refuse(&self, why: String) -> TraceError {
         match self {
             Self::Json(arrivals) => TraceError::at(arrivals.line(), why),
-            Self::Memory(_) => TraceError::whole(why),
+            Self::Memory(_) | Self::Generated(_) => TraceError::whole(why),
         }
     }
 }

@@ -214,8 +214,7 @@ impl Lexer {
     fn short_integer(&mut self) -> Option<f64> {
         let rest = &self.buffer[self.at..self.len];
         let mut value = 0_u64;
-        let mut digits = 0;
-        for &byte in rest.iter().take(16) {
+        for (digits, &byte) in rest.iter().take(16).enumerate() {
             match byte {
                 b'0'..=b'9' => value = value * 10 + u64::from(byte - b'0'),
                 b',' | b']' | b' ' if digits > 0 => {
@@ -224,7 +223,6 @@ impl Lexer {
                 }
                 _ => return None,
             }
-            digits += 1;
         }
         None
     }

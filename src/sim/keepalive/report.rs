@@ -1,0 +1,157 @@
+//! What a keep-alive simulation counts, and the figures that follow from the counts.
+//!
+//! Owns the vocabulary all models share: what became of a call, who was evicted for it, and the sums.
+
+use crate::sim::trace::Function;
+
+/// What became of one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// An idle container served it.
+    Hit,
+    /// A container was started for it.
+    Missed,
+    /// There was no room for it.
+    Dropped,
+}
+
+impl Outcome {
+    pub const fn letter(self) -> char {
+        match self {
+            Self::Hit => 'h',
+            Self::Missed => 'm',
+            Self::Dropped => 'd',
+        }
+    }
+}
+
+/// A container that had to go, and what it was thought to be worth.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Victim {
+    pub function: u32,
+    pub priority: f64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FunctionCounts {
+    pub hits: u64,
+    pub misses: u64,
+    pub drops: u64,
+    pub evictions: u64,
+}
+
+impl FunctionCounts {
+    pub fn served(&self) -> u64 {
+        self.hits + self.misses
+    }
+}
+
+/// The sums of one simulation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Counts {
+    pub functions: Vec<FunctionCounts>,
+    /// How long calls ran, starts included.
+    pub exec_ms: f64,
+    pub peak_mem_mb: f64,
+    pub peak_pool: usize,
+}
+
+impl Counts {
+    pub fn new(functions: usize) -> Self {
+        let functions = vec![FunctionCounts::default(); functions];
+        Self {
+            functions,
+            exec_ms: 0.0,
+            peak_mem_mb: 0.0,
+            peak_pool: 0,
+        }
+    }
+
+    pub fn count(&mut self, function: usize, outcome: Outcome) {
+        let counts = &mut self.functions[function];
+        match outcome {
+            Outcome::Hit => counts.hits += 1,
+            Outcome::Missed => counts.misses += 1,
+            Outcome::Dropped => counts.drops += 1,
+        }
+    }
+
+    pub fn evicted(&mut self, function: usize) {
+        self.functions[function].evictions += 1;
+    }
+
+    pub fn total(&self) -> FunctionCounts {
+        let mut total = FunctionCounts::default();
+        for counts in &self.functions {
+            total.hits += counts.hits;
+            total.misses += counts.misses;
+            total.drops += counts.drops;
+            total.evictions += counts.evictions;
+        }
+        total
+    }
+
+    /// By how much starts lengthen the calls, each function weighted by its served calls:
+    /// `(cold - warm) * misses / (accesses * warm)`. A function without a warm run time has no
+    /// such share and is left out.
+    pub fn exec_increase(&self, functions: &[Function]) -> f64 {
+        self.weighted(functions, |function, counts| {
+            let longer_ms = (function.cold_ms - function.warm_ms) * counts.misses as f64;
+            longer_ms / (counts.served() as f64 * function.warm_ms)
+        })
+    }
+
+    /// The same as the published figures have it, warm and cold in each other's place:
+    /// `warm * misses / (accesses * (cold - warm))`.
+    pub fn paper_increase(&self, functions: &[Function]) -> f64 {
+        self.weighted(functions, |function, counts| {
+            let cost_ms = function.cold_ms - function.warm_ms;
+            function.warm_ms * counts.misses as f64 / (counts.served() as f64 * cost_ms)
+        })
+    }
+
+    fn weighted<F>(&self, functions: &[Function], share: F) -> f64
+    where
+        F: Fn(&Function, &FunctionCounts) -> f64,
+    {
+        let mut sum = 0.0;
+        let mut accesses = 0.0;
+        for (function, counts) in functions.iter().zip(&self.functions) {
+            let served = counts.served() as f64;
+            accesses += served;
+            let increase = share(function, counts);
+            if served > 0.0 && increase.is_finite() {
+                sum += increase * served;
+            }
+        }
+        if accesses > 0.0 { sum / accesses } else { 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn increases_are_weighted_by_served_calls() {
+        let functions = [
+            Function::plain("a", 1.0, 30.0, 10.0),
+            Function::plain("b", 1.0, 5.0, 5.0),
+        ];
+        let mut counts = Counts::new(2);
+        for outcome in [
+            Outcome::Missed,
+            Outcome::Hit,
+            Outcome::Hit,
+            Outcome::Dropped,
+        ] {
+            counts.count(0, outcome);
+        }
+        counts.count(1, Outcome::Missed);
+        // a: 20 * 1 / (3 * 10) over three of four accesses; b adds nothing.
+        assert!((counts.exec_increase(&functions) - 0.5).abs() < 1e-12);
+        // a: 10 * 1 / (3 * 20); b has no cost to divide by.
+        assert!((counts.paper_increase(&functions) - 0.125).abs() < 1e-12);
+        assert_eq!(counts.total().drops, 1);
+    }
+}
