@@ -38,6 +38,12 @@ impl<T> Key<T> {
         ((self.generation as u64) << 32) | self.index as u64
     }
 
+    /// The same place and generation, as the name of another kind of thing: for two rooms that keep
+    /// what belongs together under one name.
+    pub const fn alike<U>(self) -> Key<U> {
+        Key::new(self.index, self.generation)
+    }
+
     pub const fn unpack(packed: u64) -> Self {
         Self::new(packed as u32, (packed >> 32) as u32)
     }

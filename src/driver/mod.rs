@@ -3,4 +3,5 @@
 #![forbid(unsafe_code)]
 
 pub mod front;
+pub mod functions;
 pub mod token;

@@ -17,4 +17,4 @@ mod registry;
 
 pub use archive::{Bad, Bounds, Format};
 pub use image::{Digest, Image};
-pub use registry::{Files, Found, Listed, Stamp, Version};
+pub use registry::{Files, Found, Listed, Stamp, Upload, Version};

@@ -23,7 +23,7 @@ const VERSIONS: &str = "~versions";
 const INCOMING: &str = "~incoming";
 
 /// How one knows, without reading it, that an entry is what it was.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Stamp(Vec<(u64, u64, i64, i64)>);
 
 /// An entry of the registry.

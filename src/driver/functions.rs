@@ -1,0 +1,558 @@
+//! The functions that were called or deployed since the start: their code, and how fresh it is.
+//!
+//! ```text
+//!            lookup                    loaded                  cache_ms passed, lookup
+//!   unknown --------> being looked for -------> known, fresh -------------------------> known, checked
+//!      ^                    | absent              ^   ^                                   |   |   |
+//!      +--------------------+                     |   +-------- same, or failed ----------+   |   |
+//!                                                 +------------ loaded: next version ---------+   |
+//!   retiring <--------------------------------------------------- absent ------------------------+
+//! ```
+//!
+//! The registry is a disk, so helpers look at it; calls that need an answer wait here meanwhile. A
+//! name that is not in the registry leaves nothing behind.
+
+use crate::base::{FunctionName, Slab, Time};
+use crate::config::function::{self, FunctionSettings};
+use crate::engine::{CallKey, FunctionKey};
+use crate::host::code::{Bad, Files, Found, Image, Stamp, Upload, Version};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What instances of one version run.
+#[derive(Clone, Debug)]
+pub struct Code {
+    pub image: Image,
+    pub settings: Arc<FunctionSettings>,
+    stamp: Stamp,
+}
+
+/// One function.
+#[derive(Debug)]
+pub struct Function {
+    pub name: FunctionName,
+    /// Counts from 1 with each change of the code.
+    pub version: u32,
+    /// None until it was found for the first time.
+    pub code: Option<Code>,
+    checked: Time,
+    is_checking: bool,
+    waiting: Vec<CallKey>,
+}
+
+/// What a call for a name meets.
+#[derive(Debug)]
+#[must_use]
+pub enum Lookup {
+    /// Go on with this one.
+    Known(FunctionKey),
+    /// The call waits; this has to be done by a helper, and its result told to `checked`.
+    Check(Check),
+    /// The call waits for a check that is under way.
+    Waits,
+    /// There is no place for one more function.
+    Full,
+}
+
+/// A look at the registry, to be done by a helper.
+#[derive(Debug)]
+pub struct Check {
+    function: FunctionKey,
+    name: FunctionName,
+    version: u32,
+    known: Option<Stamp>,
+}
+
+/// What a look at the registry found.
+#[derive(Debug)]
+pub struct Checked {
+    pub function: FunctionKey,
+    /// The version it was looked at for: an upload that came meanwhile is newer than the look.
+    version: u32,
+    found: Finding,
+}
+
+#[derive(Debug)]
+enum Finding {
+    Absent,
+    Same,
+    Code(Box<Code>),
+    Bad(String),
+}
+
+/// What to do after a check, with the calls that waited for it.
+#[derive(Debug)]
+#[must_use]
+pub struct Resolved {
+    pub calls: Vec<CallKey>,
+    pub outcome: Outcome,
+}
+
+#[derive(Debug)]
+pub enum Outcome {
+    /// Go on with what is known.
+    Unchanged,
+    /// There is a new version: tell the engine, then go on.
+    Deployed,
+    /// It cannot be checked now, for this reason; go on with what is known.
+    Kept(String),
+    /// There is no such function; an engine that knows it is told so.
+    Absent { was_known: bool },
+    /// There is code, but it cannot be run, for this reason.
+    Unusable(String),
+}
+
+impl Check {
+    /// Looks. Blocks: for helpers.
+    pub fn run(self, registry: &Files) -> Checked {
+        let found = match registry.find(&self.name) {
+            Ok(None) => Finding::Absent,
+            Ok(Some(found)) if self.known.as_ref() == Some(&found.stamp) => Finding::Same,
+            Ok(Some(found)) => load(registry, found),
+            Err(error) => Finding::Bad(format!("the registry cannot be read: {error}")),
+        };
+        Checked {
+            function: self.function,
+            version: self.version,
+            found,
+        }
+    }
+}
+
+fn load(registry: &Files, found: Found) -> Finding {
+    let image = match registry.load(&found) {
+        Ok(image) => image,
+        Err(bad) => return Finding::Bad(bad.to_string()),
+    };
+    match settings(&image) {
+        Ok(settings) => Finding::Code(Box::new(Code {
+            image,
+            settings: Arc::new(settings),
+            stamp: found.stamp,
+        })),
+        Err(bad) => Finding::Bad(bad.to_string()),
+    }
+}
+
+/// What an image says of itself; refused when it has no entry or says nonsense. Blocks.
+pub fn settings(image: &Image) -> Result<FunctionSettings, Bad> {
+    let settings = match File::open(image.path.join(function::FILE)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => FunctionSettings::default(),
+        Err(error) => return Err(Bad::Host(error)),
+        Ok(file) => {
+            let mut text = String::new();
+            file.take(function::FILE_BYTES_MAX + 1)
+                .read_to_string(&mut text)
+                .map_err(|_| Bad::Archive(format!("{} is no UTF-8 text", function::FILE)))?;
+            if text.len() as u64 > function::FILE_BYTES_MAX {
+                let limit = function::FILE_BYTES_MAX / 1024;
+                return Err(Bad::Archive(format!(
+                    "{} exceeds {limit} KB",
+                    function::FILE
+                )));
+            }
+            FunctionSettings::parse(&text).map_err(|all| Bad::Archive(all.join("; ")))?
+        }
+    };
+    check_entry(image, &settings)?;
+    Ok(settings)
+}
+
+/// The file that a call begins with must be there.
+fn check_entry(image: &Image, settings: &FunctionSettings) -> Result<(), Bad> {
+    let set = |name: &str| settings.environment.get(name);
+    let module = |entry: &String| {
+        let module = entry.split(':').next().unwrap_or(entry);
+        format!("{}.py", module.trim_end_matches(".py").replace('.', "/"))
+    };
+    let entry = set("OL_ENTRY_FILE")
+        .cloned()
+        .or_else(|| set("OL_WSGI_ENTRY").or(set("OL_ASGI_ENTRY")).map(module));
+    let entry = entry.unwrap_or_else(|| "f.py".to_owned());
+    let package = image
+        .path
+        .join(entry.trim_end_matches(".py"))
+        .join("__init__.py");
+    if image.path.join(&entry).is_file() || package.is_file() {
+        return Ok(());
+    }
+    Err(Bad::Archive(format!(
+        "no entry file: {entry} is missing (name another with OL_ENTRY_FILE in [environment] of {})",
+        function::FILE
+    )))
+}
+
+/// An upload to be made a function's code, by a helper.
+#[derive(Debug)]
+pub struct Put {
+    pub name: FunctionName,
+    pub upload: Upload,
+}
+
+impl Put {
+    /// Unpacks, checks, keeps, publishes. Blocks: for helpers.
+    pub fn run(self, registry: &Files) -> Result<(Version, Code), Bad> {
+        let (version, image, settings) = registry.put(&self.name, self.upload, settings)?;
+        let found = registry.find(&self.name).map_err(Bad::Host)?;
+        // Removed again at once by somebody else: as if it had been removed a moment later.
+        let stamp = found.map_or_else(Stamp::default, |found| found.stamp);
+        let settings = Arc::new(settings);
+        Ok((
+            version,
+            Code {
+                image,
+                settings,
+                stamp,
+            },
+        ))
+    }
+}
+
+/// Every function known, by name and by key.
+#[derive(Debug)]
+pub struct Functions {
+    slab: Slab<Function>,
+    by_name: BTreeMap<FunctionName, FunctionKey>,
+    /// How long a look at the registry counts as fresh.
+    cache: Duration,
+}
+
+impl Functions {
+    pub fn new(functions_max: usize, cache: Duration) -> Self {
+        Self {
+            slab: Slab::new(functions_max),
+            by_name: BTreeMap::new(),
+            cache,
+        }
+    }
+
+    pub fn set_cache(&mut self, cache: Duration) {
+        self.cache = cache;
+    }
+
+    pub fn get(&self, key: FunctionKey) -> Option<&Function> {
+        self.slab.get(key.alike())
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (FunctionKey, &Function)> {
+        self.slab
+            .iter()
+            .map(|(key, function)| (key.alike(), function))
+    }
+
+    /// The function of this name, for the call.
+    pub fn lookup(&mut self, name: &FunctionName, call: CallKey, now: Time) -> Lookup {
+        let Some(&key) = self.by_name.get(name) else {
+            return self.look_for(name, call);
+        };
+        let function = self
+            .slab
+            .get_mut(key.alike())
+            .expect("names lead to living functions");
+        if function.code.is_some() && now.since(function.checked) < self.cache {
+            return Lookup::Known(key);
+        }
+        function.waiting.push(call);
+        if function.is_checking {
+            return Lookup::Waits;
+        }
+        function.is_checking = true;
+        Lookup::Check(Check {
+            function: key,
+            name: *name,
+            version: function.version,
+            known: function.code.as_ref().map(|code| code.stamp.clone()),
+        })
+    }
+
+    fn look_for(&mut self, name: &FunctionName, call: CallKey) -> Lookup {
+        let function = Function {
+            name: *name,
+            version: 0,
+            code: None,
+            checked: Time::ZERO,
+            is_checking: true,
+            waiting: vec![call],
+        };
+        let Ok(key) = self.slab.insert(function) else {
+            return Lookup::Full;
+        };
+        self.by_name.insert(*name, key.alike());
+        Lookup::Check(Check {
+            function: key.alike(),
+            name: *name,
+            version: 0,
+            known: None,
+        })
+    }
+
+    /// No helper takes the check now: its calls go on with what is known, if anything is.
+    pub fn unchecked(&mut self, check: &Check) -> Resolved {
+        let found = match check.known {
+            Some(_) => Finding::Same,
+            None => Finding::Absent,
+        };
+        let (function, version) = (check.function, check.version);
+        let checked = Checked {
+            function,
+            version,
+            found,
+        };
+        self.checked(checked, Time::ZERO)
+    }
+
+    /// A helper has looked.
+    pub fn checked(&mut self, checked: Checked, now: Time) -> Resolved {
+        let key = checked.function;
+        let Some(function) = self.slab.get_mut(key.alike()) else {
+            return Resolved {
+                calls: Vec::new(),
+                outcome: Outcome::Unchanged,
+            };
+        };
+        function.is_checking = false;
+        function.checked = now;
+        let calls = std::mem::take(&mut function.waiting);
+        let was_known = function.code.is_some();
+        let outcome = match checked.found {
+            _ if checked.version != function.version => Outcome::Unchanged,
+            Finding::Same => Outcome::Unchanged,
+            Finding::Code(code) => {
+                function.version += 1;
+                function.code = Some(*code);
+                Outcome::Deployed
+            }
+            Finding::Bad(why) if was_known => Outcome::Kept(why),
+            Finding::Bad(why) => {
+                self.forget(key);
+                self.retired(key);
+                Outcome::Unusable(why)
+            }
+            Finding::Absent => {
+                self.forget(key);
+                if !was_known {
+                    self.retired(key);
+                }
+                Outcome::Absent { was_known }
+            }
+        };
+        Resolved { calls, outcome }
+    }
+
+    /// New code arrived by an upload; the answer is none when there is no place for it.
+    pub fn deployed(&mut self, name: &FunctionName, code: Code, now: Time) -> Option<FunctionKey> {
+        if let Some(&key) = self.by_name.get(name) {
+            let function = self
+                .slab
+                .get_mut(key.alike())
+                .expect("names lead to living functions");
+            function.version += 1;
+            function.code = Some(code);
+            function.checked = now;
+            return Some(key);
+        }
+        let function = Function {
+            name: *name,
+            version: 1,
+            code: Some(code),
+            checked: now,
+            is_checking: false,
+            waiting: Vec::new(),
+        };
+        let key = self.slab.insert(function).ok()?.alike();
+        self.by_name.insert(*name, key);
+        Some(key)
+    }
+
+    /// The function was removed: its name is free, its key lives until `retired`.
+    pub fn removed(&mut self, name: &FunctionName) -> Option<FunctionKey> {
+        self.by_name.remove(name)
+    }
+
+    fn forget(&mut self, key: FunctionKey) {
+        let name = self.slab.get(key.alike()).map(|function| function.name);
+        if let Some(name) = name
+            && self.by_name.get(&name) == Some(&key)
+        {
+            self.by_name.remove(&name);
+        }
+    }
+
+    /// Nothing of it is left: its key may be given away.
+    pub fn retired(&mut self, key: FunctionKey) {
+        self.slab.remove(key.alike());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Key;
+    use std::fs;
+    use std::path::PathBuf;
+
+    const CALL: CallKey = Key::new(1, 1);
+    const CACHE: Duration = Duration::from_secs(5);
+
+    struct Bed {
+        root: PathBuf,
+        registry: Files,
+        functions: Functions,
+    }
+
+    impl Bed {
+        fn new(name: &str) -> Self {
+            let root = std::env::temp_dir().join(format!("ol-fun-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&root);
+            let registry = Files::open(&root.join("registry"), &root.join("cache"), 3).unwrap();
+            let functions = Functions::new(4, CACHE);
+            Self {
+                root,
+                registry,
+                functions,
+            }
+        }
+
+        fn write(&self, name: &str, code: &str) {
+            fs::write(self.root.join("registry").join(name), code).unwrap();
+        }
+
+        /// Looks a name up, doing the check at once where one is wanted.
+        fn call(&mut self, name: &str, at: u64) -> Result<FunctionKey, Outcome> {
+            let now = Time::from_millis(at);
+            match self
+                .functions
+                .lookup(&FunctionName::new(name).unwrap(), CALL, now)
+            {
+                Lookup::Known(key) => Ok(key),
+                Lookup::Check(check) => {
+                    let checked = check.run(&self.registry);
+                    let resolved = self.functions.checked(checked, now);
+                    assert_eq!(resolved.calls, [CALL]);
+                    Err(resolved.outcome)
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    impl Drop for Bed {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.root);
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_leaves_nothing() {
+        let mut bed = Bed::new("unknown");
+        for round in 0..10 {
+            let outcome = bed.call("nobody", round).unwrap_err();
+            assert!(matches!(outcome, Outcome::Absent { was_known: false }));
+        }
+        assert!(bed.functions.slab.is_empty() && bed.functions.is_empty());
+    }
+
+    #[test]
+    fn code_is_looked_at_once_a_while_and_changes_are_found() {
+        let mut bed = Bed::new("fresh");
+        bed.write("x.py", "one");
+        assert!(matches!(bed.call("x", 0), Err(Outcome::Deployed)));
+        let key = bed.call("x", 10).unwrap();
+        bed.write("x.py", "other");
+        assert_eq!(bed.call("x", 4_000).unwrap(), key);
+        assert!(matches!(bed.call("x", 6_000), Err(Outcome::Deployed)));
+        assert_eq!(bed.functions.get(key).unwrap().version, 2);
+        assert!(matches!(bed.call("x", 20_000), Err(Outcome::Unchanged)));
+    }
+
+    #[test]
+    fn broken_code_keeps_the_old_one_serving() {
+        let mut bed = Bed::new("broken");
+        bed.write("x.zip", "PK\x03\x04 no zip");
+        assert!(matches!(bed.call("x", 0), Err(Outcome::Unusable(_))));
+        assert!(bed.functions.slab.is_empty());
+        fs::remove_file(bed.root.join("registry/x.zip")).unwrap();
+        bed.write("x.py", "one");
+        assert!(matches!(bed.call("x", 0), Err(Outcome::Deployed)));
+        bed.write("x.py", "\u{1}\u{2}");
+        let Err(Outcome::Kept(why)) = bed.call("x", 6_000) else {
+            panic!()
+        };
+        assert!(why.contains("can be deployed"), "{why}");
+        assert!(bed.call("x", 6_001).is_ok());
+    }
+
+    #[test]
+    fn a_function_that_went_is_gone_and_its_name_free() {
+        let mut bed = Bed::new("gone");
+        bed.write("x.py", "one");
+        assert!(matches!(bed.call("x", 0), Err(Outcome::Deployed)));
+        let old = bed.call("x", 1).unwrap();
+        fs::remove_file(bed.root.join("registry/x.py")).unwrap();
+        let outcome = bed.call("x", 6_000).unwrap_err();
+        assert!(matches!(outcome, Outcome::Absent { was_known: true }));
+        bed.write("x.py", "two");
+        assert!(matches!(bed.call("x", 6_001), Err(Outcome::Deployed)));
+        assert_ne!(bed.call("x", 6_002).unwrap(), old);
+        bed.functions.retired(old);
+        assert_eq!(bed.functions.slab.len(), 1);
+    }
+
+    #[test]
+    fn a_look_from_before_an_upload_does_not_undo_it() {
+        let mut bed = Bed::new("race");
+        bed.write("x.py", "one");
+        assert!(matches!(bed.call("x", 0), Err(Outcome::Deployed)));
+        let name = FunctionName::new("x").unwrap();
+        let late = Time::from_millis(9_000);
+        bed.write("x.py", "by hand");
+        let Lookup::Check(check) = bed.functions.lookup(&name, CALL, late) else {
+            panic!()
+        };
+        let looked = check.run(&bed.registry);
+        let mut upload = bed.registry.incoming(1).unwrap();
+        std::io::Write::write_all(&mut upload.file, b"uploaded").unwrap();
+        let (_, code) = Put { name, upload }.run(&bed.registry).unwrap();
+        let digest = code.image.digest;
+        let key = bed.functions.deployed(&name, code, late).unwrap();
+        assert!(matches!(
+            bed.functions.checked(looked, late).outcome,
+            Outcome::Unchanged
+        ));
+        let code = bed.functions.get(key).unwrap().code.as_ref().unwrap();
+        assert_eq!(code.image.digest, digest);
+    }
+
+    #[test]
+    fn code_without_an_entry_is_refused() {
+        let bed = Bed::new("entry");
+        let directory = bed.root.join("registry/x");
+        fs::create_dir(&directory).unwrap();
+        fs::write(directory.join("main.py"), "").unwrap();
+        let found = |bed: &Bed| {
+            let name = FunctionName::new("x").unwrap();
+            let found = bed.registry.find(&name).unwrap().unwrap();
+            settings(&bed.registry.load(&found).unwrap()).map_err(|bad| bad.to_string())
+        };
+        assert!(found(&bed).unwrap_err().contains("f.py is missing"));
+        fs::write(
+            directory.join("ol.toml"),
+            "[environment]\nOL_WSGI_ENTRY = \"main:app\"",
+        )
+        .unwrap();
+        assert!(found(&bed).is_ok());
+        fs::write(directory.join("ol.toml"), "zigote = true").unwrap();
+        assert!(found(&bed).unwrap_err().contains("did you mean zygote"));
+    }
+}
