@@ -1,0 +1,175 @@
+"""Finds what a function's code offers to be called.
+
+The code lies in one directory; settings name the entry or leave it to be found:
+
+    OL_ENTRY_FILE   the file, f.py if unset
+    OL_WSGI_ENTRY   the application in it: `name`, `module:name`, `file.py:name` or `module.name`
+    OL_ASGI_ENTRY   likewise
+    (none)          `app` if there is one, WSGI or ASGI by what it takes, else `f`
+"""
+
+import sys
+from os.path import isfile
+
+from _frozen_importlib import module_from_spec
+from _frozen_importlib_external import spec_from_file_location
+
+ENTRY_FILES = ("f.py", "app.py", "main.py")
+
+# What a second argument with a default must be called to be given a context.
+CONTEXT_NAMES = ("context", "ctx", "_context", "_ctx")
+
+# Of code.co_flags.
+COROUTINE = 0x80
+
+
+class EntryMissing(Exception):
+    """There is nothing to call: the message says what was looked for."""
+
+
+def load(directory, environment):
+    """The kind ("plain", "wsgi", "asgi") and the object to call.
+
+    Raises EntryMissing, or whatever the code raises while it is imported.
+    """
+    file = environment.get("OL_ENTRY_FILE") or find_entry(directory)
+    sys.argv = ["%s/%s" % (directory, file or "")]
+    for kind in ("wsgi", "asgi"):
+        entry = environment.get("OL_%s_ENTRY" % kind.upper())
+        if entry:
+            return kind, named_entry(directory, file, entry)
+    if not file or not isfile("%s/%s" % (directory, file)):
+        looked_for = file or " or ".join(ENTRY_FILES)
+        raise EntryMissing("no entry file: %s is not there (set OL_ENTRY_FILE)" % looked_for)
+    module = import_file(directory, file)
+    app = getattr(module, "app", None)
+    if callable(app):
+        return ("asgi" if is_asgi(app) else "wsgi"), app
+    function = getattr(module, "f", None)
+    if callable(function):
+        return "plain", function
+    raise EntryMissing("%s defines neither f(event) nor app" % file)
+
+
+def find_entry(directory):
+    for file in ENTRY_FILES:
+        if isfile("%s/%s" % (directory, file)):
+            return file
+    return None
+
+
+def named_entry(directory, file, entry):
+    """The application that OL_WSGI_ENTRY or OL_ASGI_ENTRY names."""
+    where, colon, name = entry.partition(":")
+    if not colon:
+        where, name = "", entry
+        if entry.endswith(".py"):
+            where, name = entry, "app"
+        elif "." in entry and not (file and has(import_file(directory, file), entry)):
+            where, _, name = entry.rpartition(".")
+    where = where or file
+    if not where:
+        raise EntryMissing("no entry file for %s: set OL_ENTRY_FILE" % entry)
+    if where.endswith(".py"):
+        if not isfile("%s/%s" % (directory, where)):
+            raise EntryMissing("%s: no file %s" % (entry, where))
+        module = import_file(directory, where)
+    else:
+        module = import_module(where)
+    try:
+        return attribute(module, name)
+    except AttributeError:
+        raise EntryMissing("%s: %s defines no %s" % (entry, where, name)) from None
+
+
+def has(module, path):
+    try:
+        return attribute(module, path) is not None
+    except AttributeError:
+        return False
+
+
+def attribute(value, path):
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def import_module(name):
+    __import__(name)
+    return sys.modules[name]
+
+
+def import_file(directory, file):
+    """Imports one file under its own name, whatever else of that name could be imported.
+
+    A file in a subdirectory finds its neighbours, too.
+    """
+    path = "%s/%s" % (directory, file)
+    folder, _, base = path.rpartition("/")
+    name = base[:-3] if base.endswith(".py") else base
+    loaded = sys.modules.get(name)
+    if loaded is not None and getattr(loaded, "__file__", None) == path:
+        return loaded
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    spec = spec_from_file_location(name, path)
+    if spec is None:
+        raise EntryMissing("%s is no Python file" % file)
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return sys.modules.get(name, module)
+
+
+def code_of(callable_object):
+    """The Python function behind a callable, and how many of its arguments are given already.
+
+    None for what is not written in Python.
+    """
+    given = 0
+    found = callable_object
+    # Wrappers may wrap wrappers, but not for ever.
+    for _ in range(32):
+        if type(found).__name__ == "partial" and hasattr(found, "func"):
+            given += len(found.args)
+            found = found.func
+        elif hasattr(found, "__wrapped__"):
+            found = found.__wrapped__
+        elif hasattr(found, "__func__") and hasattr(found, "__self__"):
+            given += 1
+            found = found.__func__
+        elif hasattr(found, "__code__"):
+            return found, given
+        else:
+            method = found.__init__ if isinstance(found, type) else type(found).__call__
+            if not hasattr(method, "__code__"):
+                return None, given
+            given += 1
+            found = method
+    return None, given
+
+
+def is_asgi(app):
+    """A coroutine function, or what takes three arguments; WSGI takes two."""
+    function, given = code_of(app)
+    if function is None:
+        return False
+    code = function.__code__
+    return bool(code.co_flags & COROUTINE) or code.co_argcount - given == 3
+
+
+def wants_context(callable_object):
+    """f(event, context) or f(event)."""
+    function, given = code_of(callable_object)
+    if function is None:
+        return False
+    code = function.__code__
+    arguments = code.co_argcount - given
+    required = arguments - len(function.__defaults__ or ())
+    named = arguments >= 2 and code.co_varnames[given + 1] in CONTEXT_NAMES
+    return required >= 2 or named
