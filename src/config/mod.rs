@@ -20,6 +20,7 @@ pub mod keys;
 pub mod load;
 pub mod meaning;
 pub mod nearest;
+pub mod places;
 pub mod problem;
 pub mod read;
 pub mod render;

@@ -9,7 +9,9 @@
 pub mod clock;
 pub mod clone;
 pub mod listen;
+pub mod machine;
 pub mod mount;
+pub mod probe;
 pub mod process;
 pub mod ring;
 pub mod scm;
