@@ -8,6 +8,7 @@
 
 pub mod clock;
 pub mod clone;
+pub mod launch;
 pub mod listen;
 pub mod machine;
 pub mod mount;
@@ -17,4 +18,6 @@ pub mod ring;
 pub mod scm;
 pub mod seccomp;
 pub mod signals;
+pub mod user_namespace;
 pub mod wait;
+pub mod zygote;

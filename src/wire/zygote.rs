@@ -192,6 +192,15 @@ pub struct Imported<'a> {
 }
 
 impl<'a> Imported<'a> {
+    /// `modules`: name and microseconds of each, in turns.
+    pub const fn new(resident_kb: u64, threads: u32, modules: Texts<'a>) -> Self {
+        Self {
+            resident_kb,
+            threads,
+            modules,
+        }
+    }
+
     /// Each module asked for with the microseconds its import took, in the order asked.
     pub fn modules(&self) -> impl Iterator<Item = (&'a str, u64)> + Clone {
         let text = |bytes| core::str::from_utf8(bytes).unwrap_or("");
