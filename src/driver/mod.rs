@@ -4,4 +4,6 @@
 
 pub mod front;
 pub mod functions;
+pub mod listen;
+pub mod settings;
 pub mod token;

@@ -8,9 +8,11 @@ use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use rustix::process::Gid;
+use std::ffi::OsStr;
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -216,6 +218,21 @@ fn stream_socket(family: AddressFamily) -> Result<OwnedFd, Why> {
 /// The address a TCP socket listens on: with port 0, the port the kernel chose.
 pub fn tcp_address<Fd: AsFd>(socket: Fd) -> Option<SocketAddr> {
     SocketAddr::try_from(rustix::net::getsockname(socket).ok()?).ok()
+}
+
+/// The path a Unix socket is bound to; none for an abstract or unnamed one.
+pub fn unix_path<Fd: AsFd>(socket: Fd) -> Option<PathBuf> {
+    let address = SocketAddrUnix::try_from(rustix::net::getsockname(socket).ok()?).ok()?;
+    Some(PathBuf::from(OsStr::from_bytes(address.path_bytes()?)))
+}
+
+/// The id of a group of this machine's own file; the socket of a machine without it is root's only.
+pub fn group(name: &str) -> Option<Gid> {
+    let groups = std::fs::read_to_string("/etc/group").ok()?;
+    let line = groups
+        .lines()
+        .find(|line| line.split(':').next() == Some(name))?;
+    line.split(':').nth(2)?.parse().ok().map(Gid::from_raw)
 }
 
 fn failed(name: &'static str) -> impl Fn(Errno) -> Why {
