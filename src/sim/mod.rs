@@ -3,4 +3,5 @@
 #![forbid(unsafe_code)]
 
 pub mod keepalive;
+pub mod sweep;
 pub mod trace;

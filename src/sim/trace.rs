@@ -1,10 +1,20 @@
 //! Call traces for every simulator: who is called when, and what a start of each function costs.
 //!
-//! Owns the vocabulary ([`Function`], [`Arrival`]) and the reading: [`open`] looks at the content of
-//! a path (never at its name), reads what must be known before the first call (the [`Header`]) and
-//! then hands out arrivals in order, a batch at a time, so that memory is bounded by functions and
-//! not by calls. Whatever a [`Reader`] hands out has been checked: times are finite, never negative,
-//! never decreasing; every index names a function. A bad trace is refused with line and reason.
+//! Owns the vocabulary ([`Function`], [`Arrival`]) and the reading: [`open`] looks at the content
+//! of a path (never at its name), reads what must be known before the first call (the [`Header`])
+//! and then hands out arrivals in order, a batch at a time, so that memory is bounded by functions
+//! and not by calls. Whatever a [`Reader`] hands out has been checked: times are finite, never
+//! negative, never decreasing; every index names a function. A bad trace is refused with line and
+//! reason.
+//!
+//! | begins with | is |
+//! |---|---|
+//! | `{` and has `functions` and `events` | a plain trace, see [`json`] |
+//! | a line `{.., "event": ..}` | what a worker recorded, see [`recorded`] |
+//! | `app,func,end_timestamp,duration` | Azure Functions 2021, see [`azure`] |
+//! | (a directory) | Azure Functions 2019, see [`azure`] |
+//!
+//! Every file may be compressed with gzip.
 //!
 //! ```text
 //! path --open--> Reader { header } --read--> batch, batch, ... --> end | refused (line, reason)
@@ -12,13 +22,17 @@
 
 #![forbid(unsafe_code)]
 
+mod azure;
+mod bytes;
 pub mod generate;
 mod json;
 mod lexer;
+mod recorded;
+#[cfg(test)]
+mod tests;
 
+use bytes::Progress;
 use core::fmt;
-use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// A trace with more functions than this is refused: every simulated worker has tables of them.
@@ -132,11 +146,14 @@ pub struct Reader {
     header: Header,
     source: Source,
     checked: Checked,
+    progress: Progress,
 }
 
 #[derive(Debug)]
 enum Source {
     Json(json::Arrivals),
+    Recorded(recorded::Arrivals),
+    Azure(Box<azure::Arrivals>),
     Memory(std::vec::IntoIter<Arrival>),
     Generated(generate::Arrivals),
 }
@@ -164,7 +181,8 @@ impl Checked {
         }
         if t_ms < self.last_ms {
             return Err(format!(
-                "call {number} at {t_ms} ms is earlier than the one before it at {} ms (sort the trace)",
+                "call {number} at {t_ms} ms is earlier than the one before it at {} ms \
+                 (sort the trace)",
                 self.last_ms
             ));
         }
@@ -175,27 +193,30 @@ impl Checked {
 }
 
 impl Reader {
-    /// A trace that is in memory already: what the generators make.
+    /// A trace that is in memory already.
     pub fn from_memory(name: &str, header: Header, arrivals: Vec<Arrival>) -> Self {
-        let source = Source::Memory(arrivals.into_iter());
-        Self {
-            path: PathBuf::from(name),
+        Self::new(
+            Path::new(name),
             header,
-            source,
-            checked: Checked::default(),
-        }
+            Source::Memory(arrivals.into_iter()),
+        )
     }
 
     /// A made-up trace; the plan must be one that can be made up (`Plan::refusal`).
     pub fn generated(plan: &generate::Plan) -> Self {
         let (header, arrivals) = generate::generate(plan);
-        let path = PathBuf::from(format!("{}-{}", plan.kind.name(), plan.seed));
-        let source = Source::Generated(arrivals);
+        let name = format!("{}-{}", plan.kind.name(), plan.seed);
+        Self::new(Path::new(&name), header, Source::Generated(arrivals))
+    }
+
+    fn new(path: &Path, header: Header, source: Source) -> Self {
+        let (checked, progress) = (Checked::default(), Progress::default());
         Self {
-            path,
+            path: path.to_path_buf(),
             header,
             source,
-            checked: Checked::default(),
+            checked,
+            progress,
         }
     }
 
@@ -207,6 +228,11 @@ impl Reader {
         &self.header
     }
 
+    /// How much of the file has been read, between zero and one, where that is known.
+    pub fn progress(&self) -> Option<f64> {
+        self.progress.share()
+    }
+
     /// How many arrivals were handed out.
     pub fn arrivals(&self) -> u64 {
         self.checked.arrivals
@@ -216,11 +242,7 @@ impl Reader {
     pub fn read(&mut self, into: &mut Vec<Arrival>, limit: usize) -> Result<bool, TraceError> {
         let functions = self.header.functions.len();
         for _ in 0..limit {
-            let next = match &mut self.source {
-                Source::Json(arrivals) => arrivals.next().map_err(|error| error.of(&self.path))?,
-                Source::Memory(arrivals) => arrivals.next(),
-                Source::Generated(arrivals) => arrivals.next(),
-            };
+            let next = self.source.next().map_err(|error| error.of(&self.path))?;
             let Some(arrival) = next else {
                 return Ok(false);
             };
@@ -241,9 +263,21 @@ impl Reader {
 }
 
 impl Source {
+    fn next(&mut self) -> Result<Option<Arrival>, TraceError> {
+        match self {
+            Self::Json(arrivals) => arrivals.next(),
+            Self::Recorded(arrivals) => arrivals.next(),
+            Self::Azure(arrivals) => arrivals.next(),
+            Self::Memory(arrivals) => Ok(arrivals.next()),
+            Self::Generated(arrivals) => Ok(arrivals.next()),
+        }
+    }
+
     fn refuse(&self, why: String) -> TraceError {
         match self {
             Self::Json(arrivals) => TraceError::at(arrivals.line(), why),
+            Self::Recorded(arrivals) => TraceError::at(arrivals.line(), why),
+            Self::Azure(arrivals) => arrivals.refuse(why),
             Self::Memory(_) | Self::Generated(_) => TraceError::whole(why),
         }
     }
@@ -255,34 +289,76 @@ pub fn open(path: &Path) -> Result<Reader, TraceError> {
 }
 
 fn open_kind(path: &Path) -> Result<Reader, TraceError> {
-    let (header, arrivals) = json::open(path)?;
+    if path.is_dir() {
+        return open_directory(path);
+    }
+    let (bytes, progress) = bytes::open(path)?;
+    let (head, bytes) = bytes::with_head(bytes);
+    let (header, source, progress) = match kind(&head) {
+        Some(Kind::Json) => {
+            let (header, arrivals, progress) = json::open(path, bytes, progress)?;
+            (header, Source::Json(arrivals), progress)
+        }
+        Some(Kind::Recorded) => {
+            let (header, arrivals, progress) = recorded::open(path, bytes)?;
+            (header, Source::Recorded(arrivals), progress)
+        }
+        Some(Kind::Azure2021) => {
+            let (header, arrivals) = azure::read_2021(path)?;
+            return Ok(Reader {
+                path: path.into(),
+                ..Reader::from_memory("", header, arrivals)
+            });
+        }
+        None => return Err(TraceError::at(1, UNKNOWN)),
+    };
     Ok(Reader {
-        path: path.to_path_buf(),
-        header,
-        source: Source::Json(arrivals),
-        checked: Checked::default(),
+        progress,
+        ..Reader::new(path, header, source)
     })
 }
 
-/// The bytes of a file, decompressed where it begins as gzip does.
-fn bytes_of(path: &Path) -> Result<Box<dyn Read + Send>, TraceError> {
-    let cannot = |error: std::io::Error| TraceError::whole(format!("cannot be opened: {error}"));
-    let mut file = File::open(path).map_err(cannot)?;
-    let mut magic = [0_u8; 2];
-    let mut have = 0;
-    while have < magic.len() {
-        match file.read(&mut magic[have..]).map_err(cannot)? {
-            0 => break,
-            more => have += more,
+const UNKNOWN: &str = "no known trace begins so (JSON with `functions` and `events`, a recorded \
+    trace, a directory of Azure Functions 2019 files, or the Azure Functions file of 2021)";
+
+fn open_directory(path: &Path) -> Result<Reader, TraceError> {
+    if !azure::is_directory_of_it(path) {
+        return Err(TraceError::whole(
+            "is a directory without `invocations_per_function_md.anon.d*.csv` files",
+        ));
+    }
+    let (header, arrivals) = azure::open(path)?;
+    Ok(Reader::new(path, header, Source::Azure(Box::new(arrivals))))
+}
+
+/// What a file can be.
+enum Kind {
+    Json,
+    Recorded,
+    Azure2021,
+}
+
+fn kind(head: &[u8]) -> Option<Kind> {
+    let text = head.trim_ascii_start();
+    if text.starts_with(azure::HEAD_2021.as_bytes()) {
+        return Some(Kind::Azure2021);
+    }
+    // A truncated gzip stream may yield nothing: the JSON reader says what is wrong.
+    if !text.is_empty() && text[0] != b'{' {
+        return None;
+    }
+    let line = text.split(|&byte| byte == b'\n').next().unwrap_or(text);
+    let first: Result<serde_json::Map<String, serde_json::Value>, _> = serde_json::from_slice(line);
+    match first {
+        Ok(object)
+            if object
+                .get("event")
+                .is_some_and(serde_json::Value::is_string) =>
+        {
+            Some(Kind::Recorded)
         }
+        _ => Some(Kind::Json),
     }
-    file.seek(SeekFrom::Start(0)).map_err(cannot)?;
-    if have == 2 && magic == [0x1f, 0x8b] {
-        return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(
-            BufReader::new(file),
-        )));
-    }
-    Ok(Box::new(file))
 }
 
 /// Costs that no simulator can use are refused where they are read.
@@ -307,126 +383,4 @@ fn check_function(function: &Function) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-
-    /// A file of its own for each test, gone with it.
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new(name: &str, content: &[u8]) -> Self {
-            let path = std::env::temp_dir().join(format!("ol-trace-{}-{name}", std::process::id()));
-            std::fs::write(&path, content).unwrap();
-            Self(path)
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            drop(std::fs::remove_file(&self.0));
-        }
-    }
-
-    fn read(name: &str, content: &[u8]) -> Result<(Header, Vec<Arrival>), String> {
-        let file = Scratch::new(name, content);
-        let mut reader = open(&file.0).map_err(|error| error.to_string())?;
-        let arrivals = reader.read_to_end().map_err(|error| error.to_string())?;
-        Ok((reader.header().clone(), arrivals))
-    }
-
-    fn gzip(content: &[u8]) -> Vec<u8> {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(content).unwrap();
-        encoder.finish().unwrap()
-    }
-
-    const GOOD: &str = r#"{"name": "x", "functions": [["a", 10, 20.5, 5], ["b", 1, 2, 2]],
-        "mems": [1], "events": [[0, 1], [0, 0], [7.25, 1]], "end": {}}"#;
-
-    #[test]
-    fn the_order_of_keys_and_compression_change_nothing() {
-        let turned = r#"{"events": [[0, 1], [0, 0], [7.25, 1]],
-            "functions": [["a", 10, 20.5, 5], ["b", 1, 2, 2]]}"#;
-        let plain = read("plain", GOOD.as_bytes()).unwrap();
-        assert_eq!(plain.0.functions[0], Function::plain("a", 10.0, 20.5, 5.0));
-        assert_eq!(
-            plain.1[2],
-            Arrival {
-                t_ms: 7.25,
-                function: 1
-            }
-        );
-        assert_eq!(read("turned", turned.as_bytes()).unwrap(), plain);
-        assert_eq!(read("gzip", &gzip(GOOD.as_bytes())).unwrap(), plain);
-        assert_eq!(
-            read("gzip-turned", &gzip(turned.as_bytes())).unwrap(),
-            plain
-        );
-    }
-
-    #[test]
-    fn bad_traces_are_refused_with_line_and_reason() {
-        let functions = r#"{"functions": [["a", 10, 20, 5]], "events": ["#;
-        for (name, tail, reason) in [
-            (
-                "unsorted",
-                "\n[5, 0],\n[4, 0]]}",
-                "line 3: call 2 at 4 ms is earlier",
-            ),
-            (
-                "negative",
-                "\n[-5, 0]]}",
-                "line 2: call 1: the time -5 ms is negative",
-            ),
-            ("nan", "\n[NaN, 0]]}", "line 2: NaN is no number"),
-            (
-                "index",
-                "\n[5, 1]]}",
-                "line 2: call 1: there is no function 1",
-            ),
-            ("fraction", "[5, 0.5]]}", "line 1: `0.5` is no index"),
-            ("below", "[5, -1]]}", "line 1: `-1` is no index"),
-            ("cut", "[5, 0]", "line 1: the file ends where"),
-            ("open", "[5, 0]]", "line 1: the file ends where"),
-            ("pair", "[5]]}", "line 1: found `]` where `,`"),
-            ("tail", "]} 7", "line 1: something follows"),
-        ] {
-            let error = read(name, format!("{functions}{tail}").as_bytes()).unwrap_err();
-            assert!(error.contains(reason), "{name}: {error}");
-        }
-        for (name, whole, reason) in [
-            ("empty", "", "the file ends"),
-            ("lone", r#"{"functions": []}"#, "no `events` list"),
-            ("bare", r#"{"events": []}"#, "no `functions` list"),
-            (
-                "light",
-                r#"{"functions": [["a", 0, 1, 1]], "events": []}"#,
-                "0 MB of memory",
-            ),
-            (
-                "quick",
-                r#"{"functions": [["a", 1, -1, 1]], "events": []}"#,
-                "cold run takes -1 ms",
-            ),
-        ] {
-            let error = read(name, whole.as_bytes()).unwrap_err();
-            assert!(error.contains(reason), "{name}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_truncated_gzip_stream_is_refused() {
-        let whole = gzip(GOOD.as_bytes());
-        for len in [3, whole.len() / 2, whole.len() - 9, whole.len() - 1] {
-            let error = read("truncated", &whole[..len]).unwrap_err();
-            assert!(
-                error.contains("gzip stream ends in the middle"),
-                "{len}: {error}"
-            );
-        }
-    }
 }

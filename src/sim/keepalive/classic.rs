@@ -21,7 +21,7 @@
 use super::classic_hist::Gaps;
 use super::heap::Heap;
 use super::mersenne::Mersenne;
-use super::report::{Counts, Outcome, Victim};
+use super::report::{Counts, DROP_RETRY_MS, Outcome, Victim};
 use crate::sim::trace::{Arrival, Function};
 use core::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -241,6 +241,12 @@ impl Classic {
             None => self.miss(function, now),
         };
         self.counts.count(function as usize, outcome);
+        let served = &self.functions[function as usize];
+        self.counts.added_ms += match outcome {
+            Outcome::Hit => 0.0,
+            Outcome::Missed => served.miss_ms - served.hit_ms,
+            Outcome::Dropped => DROP_RETRY_MS + served.miss_ms - served.hit_ms,
+        };
         outcome
     }
 

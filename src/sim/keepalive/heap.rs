@@ -1,12 +1,12 @@
 //! A binary heap in an array whose arrangement among equals is part of its contract.
 //!
-//! Owns the pool order of the classic model. Which of several equal containers is reused or
-//! evicted follows from where it stands in the array, and the model rebuilds the whole heap
-//! several times a call, which moves equals about although the heap was valid. Both must be kept to
-//! the letter; the rebuilding need not be paid for. Rebuilding sinks every inner node, and sinking
-//! a node that is strictly smaller than both its children puts it back where it was. So the heap
-//! remembers which nodes may be *unsettled* (not strictly smaller than a child) and a rebuild visits
-//! only those: the ones whose priority was changed, and the equals.
+//! Owns the pool order of the classic model. Which of several equal containers is reused or evicted
+//! follows from where it stands in the array, and the model rebuilds the whole heap several times a
+//! call, which moves equals about although the heap was valid. Both must be kept to the letter; the
+//! rebuilding need not be paid for. Rebuilding sinks every inner node, and sinking a node that is
+//! strictly smaller than both its children puts it back where it was. So the heap remembers which
+//! nodes may be *unsettled* (not strictly smaller than a child) and a rebuild visits only those:
+//! the ones whose priority was changed, and the equals.
 //!
 //! ```text
 //! settled  --set, remove, a neighbour moves-->  unsettled  --heapify (sink)-->  settled

@@ -1,6 +1,7 @@
 //! What a keep-alive simulation counts, and the figures that follow from the counts.
 //!
-//! Owns the vocabulary all models share: what became of a call, who was evicted for it, and the sums.
+//! Owns the vocabulary all models share: what became of a call, who was evicted for it, and the
+//! sums.
 
 use crate::sim::trace::Function;
 
@@ -23,7 +24,20 @@ impl Outcome {
             Self::Dropped => 'd',
         }
     }
+
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Missed => "miss",
+            Self::Dropped => "drop",
+        }
+    }
 }
+
+/// A caller who is turned away comes back after this long (`Retry-After: 1`) and is then charged a
+/// start like anybody: what a dropped call adds to latency. Any charge is a convention; one below a
+/// start would make dropping look like serving.
+pub const DROP_RETRY_MS: f64 = 1_000.0;
 
 /// A container that had to go, and what it was thought to be worth.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,6 +66,8 @@ pub struct Counts {
     pub functions: Vec<FunctionCounts>,
     /// How long calls ran, starts included.
     pub exec_ms: f64,
+    /// What callers waited beyond a warm call, all calls together.
+    pub added_ms: f64,
     pub peak_mem_mb: f64,
     pub peak_pool: usize,
 }
@@ -62,6 +78,7 @@ impl Counts {
         Self {
             functions,
             exec_ms: 0.0,
+            added_ms: 0.0,
             peak_mem_mb: 0.0,
             peak_pool: 0,
         }

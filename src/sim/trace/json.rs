@@ -2,11 +2,12 @@
 //! "events": [[t_ms, index], ...]}`, other keys skipped.
 //!
 //! The functions must be known before the first event, so a file that has them behind its events is
-//! read twice; either way no more than the functions is held. The file is read to its closing brace:
-//! a truncated one is refused even when every event in it was good.
+//! read twice; either way no more than the functions is held. The file is read to its closing
+//! brace: a truncated one is refused even when every event in it was good.
 
+use super::bytes::{self, Bytes, Progress};
 use super::lexer::Lexer;
-use super::{Arrival, FUNCTIONS_MAX, Function, Header, TraceError, bytes_of, check_function};
+use super::{Arrival, FUNCTIONS_MAX, Function, Header, TraceError, check_function};
 use std::path::Path;
 
 /// Stands inside the list of events.
@@ -26,46 +27,53 @@ enum State {
     Done,
 }
 
-pub fn open(path: &Path) -> Result<(Header, Arrivals), TraceError> {
-    let mut lexer = Lexer::new(bytes_of(path)?);
+pub fn open(
+    path: &Path,
+    first: Bytes,
+    progress: Progress,
+) -> Result<(Header, Arrivals, Progress), TraceError> {
+    let mut lexer = Lexer::new(first);
     let mut functions = None;
-    let found = to_events(&mut lexer, &mut functions)?;
-    if let (Some(functions), true) = (&functions, found) {
-        return Ok((
-            header(functions),
-            Arrivals {
-                lexer,
-                state: State::First,
-            },
-        ));
-    }
-    if !found {
+    if !to_events(&mut lexer, &mut functions)? {
         return Err(lexer.refuse("there is no `events` list in it"));
+    }
+    if let Some(functions) = functions {
+        let arrivals = Arrivals {
+            lexer,
+            state: State::First,
+        };
+        return Ok((
+            Header {
+                functions,
+                ..Header::default()
+            },
+            arrivals,
+            progress,
+        ));
     }
     lexer.skip()?;
     if !rest_has_functions(&mut lexer, &mut functions)? {
         return Err(lexer.refuse("there is no `functions` list in it"));
     }
     let functions = functions.expect("they were found just now");
-    let mut again = Lexer::new(bytes_of(path)?);
-    let mut none = None;
-    if !to_events(&mut again, &mut none)? {
-        return Err(again.refuse("the file changed while it was read"));
+    let (again, progress) = bytes::open(path)?;
+    let mut lexer = Lexer::new(again);
+    if lexer.peek()?.is_none() || !to_events(&mut lexer, &mut None)? {
+        let why = "`functions` come after `events`, so it is read twice (save it to a file first)";
+        return Err(lexer.refuse(why));
     }
+    let arrivals = Arrivals {
+        lexer,
+        state: State::First,
+    };
     Ok((
-        header(&functions),
-        Arrivals {
-            lexer: again,
-            state: State::First,
+        Header {
+            functions,
+            ..Header::default()
         },
+        arrivals,
+        progress,
     ))
-}
-
-fn header(functions: &[Function]) -> Header {
-    Header {
-        functions: functions.to_vec(),
-        ..Header::default()
-    }
 }
 
 /// Goes through the object's keys up to `events`; reads `functions` if it meets them.

@@ -274,6 +274,30 @@ impl Lexer {
         }
         Ok(())
     }
+
+    /// One line as bytes, without its end; `None` at the end of the file.
+    pub fn text_line(&mut self, line_bytes_max: usize) -> Result<Option<Vec<u8>>, TraceError> {
+        let mut line = Vec::new();
+        loop {
+            if self.byte()?.is_none() {
+                self.line += u64::from(!line.is_empty());
+                return Ok(if line.is_empty() { None } else { Some(line) });
+            }
+            let rest = &self.buffer[self.at..self.len];
+            let end = rest.iter().position(|&byte| byte == b'\n');
+            let taken = end.unwrap_or(rest.len());
+            if line.len() + taken > line_bytes_max {
+                return Err(self.refuse(format!("a line is longer than {line_bytes_max} bytes")));
+            }
+            line.extend_from_slice(&rest[..taken]);
+            self.at += taken;
+            if end.is_some() {
+                self.at += 1;
+                self.line += 1;
+                return Ok(Some(line));
+            }
+        }
+    }
 }
 
 fn shown(byte: u8) -> String {
