@@ -388,8 +388,8 @@ mod tests {
         (String::from_utf8(out).unwrap().replace(DATE, ""), ended)
     }
 
-    fn expect(got: (String, Ended), text: &str, ended: Ended) {
-        assert_eq!((got.0.as_str(), got.1), (text, ended));
+    fn expect((got, got_ended): (String, Ended), text: &str, ended: Ended) {
+        assert_eq!((got, got_ended), (String::from(text), ended));
     }
 
     #[test]

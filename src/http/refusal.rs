@@ -178,8 +178,8 @@ impl fmt::Display for Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::format;
     use alloc::string::String;
+    use core::fmt::Write;
 
     #[test]
     fn every_code_finds_its_own_row() {
@@ -204,10 +204,8 @@ mod tests {
     fn the_table_reads() {
         let mut text = String::new();
         for row in TABLE {
-            text += &format!(
-                "{} {} {:?} {:?}\n",
-                row.status, row.name, row.retry, row.manner
-            );
+            let (retry, manner) = (row.retry, row.manner);
+            writeln!(text, "{} {} {retry:?} {manner:?}", row.status, row.name).unwrap();
         }
         let expected = "\
 400 bad-request Never Closing

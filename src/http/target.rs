@@ -101,23 +101,20 @@ fn is_scheme(scheme: &str) -> bool {
 
 /// `uri-host [":" port]`, where the host may be empty; no user information.
 pub(super) fn is_authority(authority: &[u8]) -> bool {
-    let (host, port) = match authority {
-        [b'[', ..] => {
-            let Some(end) = authority.iter().position(|byte| *byte == b']') else {
-                return false;
-            };
-            if !is_ip_literal(&authority[1..end]) {
-                return false;
-            }
-            (&[][..], &authority[end + 1..])
+    let (host, port) = if let [b'[', rest @ ..] = authority {
+        let Some(end) = rest.iter().position(|byte| *byte == b']') else {
+            return false;
+        };
+        if !is_ip_literal(&rest[..end]) {
+            return false;
         }
-        _ => {
-            let end = authority
-                .iter()
-                .position(|byte| *byte == b':')
-                .unwrap_or(authority.len());
-            authority.split_at(end)
-        }
+        (&[][..], &rest[end + 1..])
+    } else {
+        let end = authority
+            .iter()
+            .position(|byte| *byte == b':')
+            .unwrap_or(authority.len());
+        authority.split_at(end)
     };
     let port_is_good = match port {
         [] => true,

@@ -1,0 +1,794 @@
+//! One client: what it sent, what it is owed, how it ends. No descriptor is touched here; what the
+//! connection would like done (receive, send, close) is read off it by `front`.
+//!
+//! ```text
+//!              head                     answer and request complete, kept
+//!   Reading ─────────▶ Answering ──────────────────────────────────────────▶ Reading
+//!      │                   │ ╲  answer complete, body still coming             ▲
+//!      │                   │  ╲────────────────────────▶ Draining ── body end ─┘
+//!      │ refused,          │ answer closes                  │ refused, too slow
+//!      │ ended             ▼                                │
+//!      └──────────────▶ Closing ◀───────────────────────────┘
+//!                          │ all is sent
+//!             unread bytes ├──────────────▶ Lingering ── ended, enough, or too long ──▶ Gone
+//!             may be there └─ none ──────────────────────────────────────────────────▶ Gone
+//! ```
+//! Any error of the socket leads to Gone at once. Lingering reads and throws away what the client
+//! still sends: a close with unread bytes would reset the connection, and the client might never see
+//! why it was refused.
+
+use super::intake::{Intake, Wish};
+use super::shared::{Event, Shared};
+use super::{Body, Client, Limits, Room, Via};
+use crate::base::Time;
+use crate::http::answer::{self, Answer, Asked, BadAnswer, Ended};
+use crate::http::refusal::Manner;
+use crate::http::{Code, Decoder, Head, Problem, Refusal, Step};
+use crate::io::Handle;
+use core::time::Duration;
+
+/// Bytes of requests behind the one being answered. One chunk may come on top.
+pub const AHEAD_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of answers that wait to be sent. Whoever writes more is told to wait.
+pub const ANSWER_BYTES_MAX: usize = 128 * 1024;
+/// How long after a request's last byte its sender may end its side and still be waiting for the
+/// answer, where the kernel cannot tell that from leaving (TCP).
+const HALF_CLOSE_GRACE: Duration = Duration::from_millis(250);
+/// How long what a refused client still sends is thrown away, and how much of it.
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Bodies and answers that move slower than this use up their patience, however steadily they move.
+const BYTES_PER_SEC_MIN: u64 = 500;
+
+/// A client's connection. Only `front` looks inside.
+#[derive(Debug)]
+pub struct Connection {
+    client: Client,
+    /// There from the moment `io` knows the socket.
+    handle: Option<Handle>,
+    via: Via,
+    receiving: bool,
+    sending: bool,
+    /// Is in the list of those that `flush` visits.
+    touched: bool,
+    phase: Phase,
+    decoder: Decoder,
+    /// There from the first byte of a head until its answer is complete.
+    head: Option<Box<Head>>,
+    /// Bytes that have come and are not decoded yet, from `ahead_read` on.
+    ahead: Vec<u8>,
+    ahead_read: usize,
+    intake: Intake,
+    asked: Asked,
+    reply: Reply,
+    /// The driver has been told of the request (the event was taken).
+    announced: bool,
+    /// A `Body` event is on its way.
+    body_told: bool,
+    /// Somebody was told `Room::Full` and waits for `Writable`.
+    wants_room: bool,
+    /// The client has shut its sending side.
+    peer_ended: bool,
+    /// `100 Continue` was sent.
+    continued: bool,
+    out: Vec<u8>,
+    /// When the request's last byte came.
+    request_ended: Time,
+    read_due: Time,
+    write_due: Time,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Reading,
+    Answering,
+    Draining,
+    Closing { linger: bool },
+    Lingering { left: u64 },
+    Gone,
+}
+
+/// How far the answer to the present request is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reply {
+    None,
+    /// Complete, and held back from this offset of `out` on until the request's body has ended.
+    Held {
+        from: usize,
+        ended: Ended,
+    },
+    Streaming(answer::Body),
+}
+
+/// What the connection would like done.
+#[derive(Debug, Default)]
+pub(super) struct Wants {
+    pub(super) receive: bool,
+    pub(super) send: Option<Vec<u8>>,
+    /// Say that nothing more will be sent.
+    pub(super) shutdown: bool,
+    pub(super) close: bool,
+}
+
+/// From the socket.
+impl Connection {
+    pub(super) fn new(client: Client, via: Via, limits: &Limits, now: Time) -> Self {
+        Self {
+            client,
+            handle: None,
+            via,
+            receiving: false,
+            sending: false,
+            touched: false,
+            phase: Phase::Reading,
+            decoder: Decoder::default(),
+            head: None,
+            ahead: Vec::new(),
+            ahead_read: 0,
+            intake: Intake::default(),
+            asked: Asked::UNREADABLE,
+            reply: Reply::None,
+            announced: false,
+            body_told: false,
+            wants_room: false,
+            peer_ended: false,
+            continued: false,
+            out: Vec::new(),
+            request_ended: now,
+            read_due: now + limits.idle_timeout,
+            write_due: Time::MAX,
+        }
+    }
+
+    /// Bytes have come.
+    pub(super) fn received(&mut self, chunk: &[u8], shared: &mut Shared) {
+        self.receiving = false;
+        shared.counters.bytes_received += chunk.len() as u64;
+        match &mut self.phase {
+            Phase::Lingering { left } => {
+                *left = left.saturating_sub(chunk.len() as u64);
+                if *left == 0 {
+                    self.phase = Phase::Gone;
+                }
+            }
+            Phase::Closing { linger } => *linger = true,
+            Phase::Gone => {}
+            Phase::Reading | Phase::Draining if self.ahead.is_empty() => self.feed(chunk, shared),
+            Phase::Answering if !self.intake.ended => self.feed(chunk, shared),
+            Phase::Reading | Phase::Draining | Phase::Answering => self.keep(chunk, shared),
+        }
+    }
+
+    fn feed(&mut self, mut chunk: &[u8], shared: &mut Shared) {
+        self.decode(&mut chunk, shared);
+        if chunk.is_empty() {
+            return;
+        }
+        self.keep(chunk, shared);
+        if self.phase == Phase::Reading {
+            shared.ready.push_back(self.client);
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8], shared: &mut Shared) {
+        match self.phase {
+            Phase::Closing { .. } | Phase::Lingering { .. } | Phase::Gone => {}
+            Phase::Reading | Phase::Answering | Phase::Draining => {
+                if self.ahead.capacity() == 0 {
+                    self.ahead = shared.buffers.take();
+                }
+                self.ahead.extend_from_slice(bytes);
+            }
+        }
+    }
+
+    /// The client will send no more. `left`: the kernel says that it does not read either.
+    pub(super) fn ended(&mut self, left: bool, shared: &mut Shared) {
+        self.receiving = false;
+        self.peer_ended = true;
+        match self.phase {
+            Phase::Lingering { .. } => self.phase = Phase::Gone,
+            Phase::Answering if self.intake.ended => {
+                let late = shared.now.since(self.request_ended) > HALF_CLOSE_GRACE;
+                if left || (late && self.via == Via::Tcp) {
+                    shared.counters.hang_ups += 1;
+                    self.lost(shared);
+                }
+            }
+            Phase::Reading | Phase::Draining | Phase::Answering if self.ahead.is_empty() => {
+                self.nothing_more(shared);
+            }
+            Phase::Reading
+            | Phase::Draining
+            | Phase::Answering
+            | Phase::Closing { .. }
+            | Phase::Gone => {}
+        }
+    }
+
+    /// All that the client will ever send has been decoded, and no answer is due.
+    fn nothing_more(&mut self, shared: &mut Shared) {
+        if self.phase == Phase::Reading && self.decoder.is_between() {
+            self.close(false);
+        } else {
+            self.refuse_rest(Refusal::bad("the request ends in its middle"), shared);
+        }
+    }
+
+    /// A buffer was sent, or could not be.
+    pub(super) fn sent(&mut self, sent: Option<usize>, buffer: Vec<u8>, shared: &mut Shared) {
+        self.sending = false;
+        self.write_due = Time::MAX;
+        shared.buffers.give_back(buffer);
+        match sent {
+            None => self.lost(shared),
+            Some(count) => {
+                shared.counters.bytes_sent += count as u64;
+                if self.wants_room && self.out.len() < ANSWER_BYTES_MAX / 2 {
+                    self.wants_room = false;
+                    shared.events.push_back(Event::Writable(self.client));
+                }
+            }
+        }
+    }
+
+    /// The connection is broken, or not worth waiting for any more.
+    pub(super) fn lost(&mut self, shared: &mut Shared) {
+        self.forget_request(shared);
+        self.reply = Reply::None;
+        self.phase = Phase::Gone;
+    }
+
+    /// Whoever works on the answer is told to stop.
+    fn forget_request(&mut self, shared: &mut Shared) {
+        let awaited = match self.reply {
+            Reply::None | Reply::Streaming(_) => true,
+            Reply::Held { .. } => false,
+        };
+        if self.phase == Phase::Answering && self.announced && awaited {
+            shared.events.push_back(Event::HungUp(self.client));
+        }
+        self.intake.discard(&mut shared.budget, &mut shared.buffers);
+    }
+
+    /// Its time is over, or would be if nothing had moved since.
+    pub(super) fn expired(&mut self, shared: &mut Shared) {
+        if self.due(shared) > shared.now {
+            return;
+        }
+        if self.write_due <= shared.now {
+            shared.counters.timeouts += 1;
+            return self.lost(shared);
+        }
+        match self.phase {
+            Phase::Reading if self.decoder.is_between() => self.close(false),
+            Phase::Reading | Phase::Answering | Phase::Draining => {
+                shared.counters.timeouts += 1;
+                let code = Code::TimeoutReadingRequest;
+                self.refuse_rest(
+                    Refusal::new(code, "the rest of it did not come in time"),
+                    shared,
+                );
+            }
+            Phase::Closing { .. } | Phase::Lingering { .. } | Phase::Gone => {
+                self.phase = Phase::Gone;
+            }
+        }
+    }
+}
+
+/// Reading.
+impl Connection {
+    /// Decodes what has come already, now that nothing is in its way.
+    pub(super) fn go_on(&mut self, shared: &mut Shared) {
+        if self.phase != Phase::Reading || self.ahead.is_empty() {
+            return;
+        }
+        let ahead = core::mem::take(&mut self.ahead);
+        let mut input = &ahead[self.ahead_read..];
+        self.decode(&mut input, shared);
+        if !input.is_empty() {
+            self.ahead_read = ahead.len() - input.len();
+            self.ahead = ahead;
+            return;
+        }
+        self.ahead_read = 0;
+        shared.buffers.give_back(ahead);
+        let unfinished = match self.phase {
+            Phase::Reading | Phase::Draining => true,
+            Phase::Answering => !self.intake.ended,
+            Phase::Closing { .. } | Phase::Lingering { .. } | Phase::Gone => false,
+        };
+        if self.peer_ended && unfinished {
+            self.nothing_more(shared);
+        }
+    }
+
+    /// Decodes until the request has ended or the input has.
+    fn decode(&mut self, input: &mut &[u8], shared: &mut Shared) {
+        let was_between = self.decoder.is_between();
+        let mut head = self
+            .head
+            .take()
+            .unwrap_or_else(|| shared.buffers.take_head());
+        let refusal = loop {
+            match self.decoder.step(input, &mut head, &shared.limits.http) {
+                Step::NeedMore => break None,
+                Step::Head => self.head_came(&head, shared),
+                Step::Body(data) => self.body_came(data, shared),
+                Step::End => {
+                    self.intake.ended = true;
+                    break None;
+                }
+                Step::Refuse(refusal) => break Some(refusal),
+            }
+        };
+        let is_between = self.decoder.is_between();
+        if self.phase == Phase::Reading && is_between {
+            shared.buffers.give_back_head(head);
+        } else {
+            self.head = Some(head);
+        }
+        if self.phase == Phase::Reading && was_between && !is_between {
+            self.read_due = shared.now + shared.limits.head_timeout;
+        }
+        match refusal {
+            Some(refusal) => self.refuse_rest(refusal, shared),
+            None if self.intake.ended => self.request_came(shared),
+            None => {}
+        }
+    }
+
+    fn head_came(&mut self, head: &Head, shared: &mut Shared) {
+        shared.counters.requests += 1;
+        self.phase = Phase::Answering;
+        self.asked = Asked::by(head);
+        self.asked.keep_alive &= !shared.draining;
+        self.read_due = shared.now + shared.limits.body_timeout;
+        shared.events.push_back(Event::Arrived(self.client));
+    }
+
+    fn body_came(&mut self, data: &[u8], shared: &mut Shared) {
+        self.intake
+            .add(data, &mut shared.budget, &mut shared.buffers);
+        let earned = Duration::from_millis(data.len() as u64 * 1000 / BYTES_PER_SEC_MIN);
+        self.read_due = (self.read_due + earned).min(shared.now + shared.limits.body_timeout);
+        self.tell_body(shared);
+    }
+
+    fn tell_body(&mut self, shared: &mut Shared) {
+        let wanted = matches!(self.intake.wish, Wish::Stream | Wish::Spool);
+        if wanted && self.announced && !self.body_told && self.phase == Phase::Answering {
+            self.body_told = true;
+            shared.events.push_back(Event::Body(self.client));
+        }
+    }
+
+    /// All of the request is here.
+    fn request_came(&mut self, shared: &mut Shared) {
+        self.request_ended = shared.now;
+        match (self.phase, self.reply) {
+            (Phase::Draining, _) => self.next(shared),
+            (Phase::Answering, Reply::Held { ended, .. }) => self.answered(ended, shared),
+            _ => self.tell_body(shared),
+        }
+    }
+
+    /// Ready for another request.
+    fn next(&mut self, shared: &mut Shared) {
+        if let Some(head) = self.head.take() {
+            shared.buffers.give_back_head(head);
+        }
+        self.intake.reset(&mut shared.budget, &mut shared.buffers);
+        self.reply = Reply::None;
+        self.announced = false;
+        self.body_told = false;
+        self.wants_room = false;
+        self.continued = false;
+        self.phase = Phase::Reading;
+        self.read_due = shared.now + shared.limits.idle_timeout;
+        if !self.ahead.is_empty() {
+            shared.ready.push_back(self.client);
+        } else if self.peer_ended || shared.draining {
+            self.close(false);
+        }
+    }
+
+    fn close(&mut self, linger: bool) {
+        self.phase = Phase::Closing { linger };
+    }
+
+    /// The rest of what the client sends has no meaning, or is not waited for.
+    fn refuse_rest(&mut self, refusal: Refusal, shared: &mut Shared) {
+        shared.counters.refused[refusal.code as usize] += 1;
+        self.forget_request(shared);
+        match (self.phase, self.reply) {
+            (Phase::Answering, Reply::Streaming(_)) => {
+                self.reply = Reply::None;
+                self.phase = Phase::Gone;
+            }
+            (Phase::Draining, _) => self.close(true),
+            (_, reply) => {
+                if let Reply::Held { from, .. } = reply {
+                    self.out.truncate(from);
+                }
+                self.reply = Reply::None;
+                self.write_problem(Asked::UNREADABLE, &refusal.into(), shared);
+                self.close(true);
+            }
+        }
+    }
+}
+
+/// To the client.
+impl Connection {
+    fn write_problem(&mut self, asked: Asked, problem: &Problem<'_>, shared: &mut Shared) -> Ended {
+        self.prepare_out(shared);
+        shared.scratch.clear();
+        problem.render(&mut shared.scratch);
+        let length = shared.scratch.len();
+        let mut body = problem.head(&mut self.out, asked, &shared.date, length);
+        body.write(&mut self.out, &shared.scratch);
+        body.end(&mut self.out)
+    }
+
+    fn prepare_out(&mut self, shared: &mut Shared) {
+        if self.out.capacity() == 0 {
+            self.out = shared.buffers.take();
+        }
+    }
+
+    /// Nobody has begun to answer the present request.
+    fn is_unanswered(&self) -> bool {
+        self.phase == Phase::Answering && self.reply == Reply::None
+    }
+
+    /// The client waits for a word before it sends the body.
+    fn awaits_continue(&self) -> bool {
+        !self.intake.ended
+            && !self.continued
+            && self.intake.received == 0
+            && self
+                .head
+                .as_ref()
+                .is_some_and(|head| head.expects_continue())
+    }
+
+    /// The worker's own answer, whole.
+    pub(super) fn answer(
+        &mut self,
+        status: u16,
+        fields: &[(&str, &[u8])],
+        body: &[u8],
+        shared: &mut Shared,
+    ) {
+        if !self.is_unanswered() {
+            return;
+        }
+        let asked = self.asked_in(Manner::InTurn);
+        self.prepare_out(shared);
+        let from = self.out.len();
+        let mut answer = Answer::begin(&mut self.out, asked, status, &shared.date);
+        for (name, value) in fields {
+            answer = answer.field(name, value);
+        }
+        let mut answer = answer.body(Some(body.len() as u64));
+        answer.write(&mut self.out, body);
+        let ended = answer.end(&mut self.out);
+        self.hold_or_go(Manner::InTurn, from, ended, shared);
+    }
+
+    /// The worker's own refusal.
+    pub(super) fn refuse(&mut self, problem: &Problem<'_>, shared: &mut Shared) {
+        if !self.is_unanswered() {
+            return;
+        }
+        shared.counters.refused[problem.code as usize] += 1;
+        let manner = problem.code.row().manner;
+        let asked = self.asked_in(manner);
+        let from = self.out.len();
+        let ended = self.write_problem(asked, problem, shared);
+        self.hold_or_go(manner, from, ended, shared);
+    }
+
+    /// Whether an answer of this manner can wait for the end of the body.
+    fn holds(&self, manner: Manner) -> bool {
+        manner == Manner::InTurn && !self.intake.ended && !self.awaits_continue()
+    }
+
+    /// The connection is kept only if the body has ended, or will before the answer leaves.
+    fn asked_in(&self, manner: Manner) -> Asked {
+        let kept = manner != Manner::Closing && (self.intake.ended || self.holds(manner));
+        Asked {
+            keep_alive: self.asked.keep_alive && kept,
+            ..self.asked
+        }
+    }
+
+    fn hold_or_go(&mut self, manner: Manner, from: usize, ended: Ended, shared: &mut Shared) {
+        if self.holds(manner) {
+            self.reply = Reply::Held { from, ended };
+            self.read_on(Wish::Discard, shared);
+        } else {
+            self.answered(ended, shared);
+        }
+    }
+
+    /// The answer is complete in `out`.
+    fn answered(&mut self, ended: Ended, shared: &mut Shared) {
+        self.reply = Reply::None;
+        match ended {
+            Ended::Kept if self.intake.ended => self.next(shared),
+            Ended::Kept => {
+                self.read_on(Wish::Discard, shared);
+                self.phase = Phase::Draining;
+            }
+            Ended::Closed => {
+                let unread = !self.intake.ended || !self.ahead.is_empty();
+                self.intake.discard(&mut shared.budget, &mut shared.buffers);
+                self.close(unread);
+            }
+            Ended::Cut => self.close(false),
+        }
+    }
+
+    /// A function's answer begins.
+    pub(super) fn begin<'f, I>(
+        &mut self,
+        status: u16,
+        fields: I,
+        own: &[(&str, &[u8])],
+        length: Option<u64>,
+        shared: &mut Shared,
+    ) -> Result<(), BadAnswer>
+    where
+        I: Iterator<Item = (&'f [u8], &'f [u8])> + Clone,
+    {
+        answer::check_fields(status, fields.clone())?;
+        if !self.is_unanswered() {
+            return Ok(());
+        }
+        let keep_alive = self.asked.keep_alive && !self.awaits_continue();
+        let asked = Asked {
+            keep_alive,
+            ..self.asked
+        };
+        self.prepare_out(shared);
+        let mut answer = Answer::begin(&mut self.out, asked, status, &shared.date).relayed(fields);
+        for (name, value) in own {
+            answer = answer.field(name, value);
+        }
+        self.reply = Reply::Streaming(answer.body(length));
+        Ok(())
+    }
+
+    pub(super) fn write(&mut self, data: &[u8], shared: &mut Shared) -> Room {
+        let Reply::Streaming(body) = &mut self.reply else {
+            return Room::Enough;
+        };
+        if self.out.capacity() == 0 {
+            self.out = shared.buffers.take();
+        }
+        body.write(&mut self.out, data);
+        self.wants_room = self.out.len() >= ANSWER_BYTES_MAX;
+        if self.wants_room {
+            Room::Full
+        } else {
+            Room::Enough
+        }
+    }
+
+    pub(super) fn end(&mut self, shared: &mut Shared) {
+        if let Reply::Streaming(body) = self.reply {
+            self.prepare_out(shared);
+            let ended = body.end(&mut self.out);
+            self.answered(ended, shared);
+        }
+    }
+
+    /// The answer cannot be completed: what there is of it is sent, then the connection closes.
+    pub(super) fn abort(&mut self, shared: &mut Shared) {
+        if self.phase == Phase::Answering {
+            self.reply = Reply::None;
+            self.intake.discard(&mut shared.budget, &mut shared.buffers);
+            self.close(false);
+        }
+    }
+}
+
+/// The request, for the driver.
+impl Connection {
+    pub(super) fn via(&self) -> Via {
+        self.via
+    }
+
+    /// The event of its arrival is being taken; false if the request is not there any more.
+    pub(super) fn announce(&mut self) -> bool {
+        let there = self.is_unanswered() && !self.announced;
+        self.announced |= there;
+        there
+    }
+
+    /// The event of more body is being taken; false if there is nobody for it.
+    pub(super) fn announce_body(&mut self) -> bool {
+        self.body_told = false;
+        self.phase == Phase::Answering
+    }
+
+    pub(super) fn head(&self) -> Option<&Head> {
+        if self.phase == Phase::Answering {
+            self.head.as_deref()
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn body(&self) -> Body<'_> {
+        if self.phase == Phase::Answering {
+            Body {
+                bytes: self.intake.bytes(),
+                is_last: self.intake.is_complete(),
+            }
+        } else {
+            Body {
+                bytes: &[],
+                is_last: true,
+            }
+        }
+    }
+
+    pub(super) fn take_body(&mut self, count: usize, shared: &mut Shared) {
+        if self.phase != Phase::Answering || count == 0 {
+            return;
+        }
+        let wanted = self
+            .intake
+            .wants_more(&shared.budget, shared.limits.chunk_bytes);
+        if self.intake.take(count, &mut shared.budget).is_err() {
+            return self.lost(shared);
+        }
+        if !wanted {
+            self.read_due = shared.now + shared.limits.body_timeout;
+        }
+    }
+
+    /// Reads on, for somebody who takes or for nobody.
+    pub(super) fn read_on(&mut self, wish: Wish, shared: &mut Shared) {
+        if self.phase != Phase::Answering || self.intake.wish == wish {
+            return;
+        }
+        if !self
+            .intake
+            .wants_more(&shared.budget, shared.limits.chunk_bytes)
+        {
+            self.read_due = shared.now + shared.limits.body_timeout;
+        }
+        match wish {
+            Wish::Discard => self.intake.discard(&mut shared.budget, &mut shared.buffers),
+            Wish::Undecided | Wish::Stream | Wish::Spool => {
+                if self.awaits_continue() && self.is_unanswered() {
+                    self.prepare_out(shared);
+                    self.out.extend_from_slice(answer::CONTINUE);
+                    self.continued = true;
+                }
+                self.intake.wish = wish;
+            }
+        }
+    }
+}
+
+/// For `flush`.
+impl Connection {
+    pub(super) fn attach(&mut self, handle: Handle) {
+        self.handle = Some(handle);
+    }
+
+    pub(super) fn handle(&self) -> Handle {
+        self.handle
+            .expect("attached before anything else happens to it")
+    }
+
+    /// Notes that `flush` shall look; false if it will anyway.
+    pub(super) fn touch(&mut self) -> bool {
+        !core::mem::replace(&mut self.touched, true)
+    }
+
+    /// Between two requests, with nothing to say.
+    pub(super) fn is_idle(&self) -> bool {
+        self.phase == Phase::Reading && self.decoder.is_between() && self.ahead.is_empty()
+    }
+
+    /// Idle connections are closed when the worker drains.
+    pub(super) fn drain(&mut self) {
+        if self.is_idle() {
+            self.close(false);
+        }
+        self.asked.keep_alive = false;
+    }
+
+    /// What shall be done now; doing it is up to the caller.
+    pub(super) fn wants(&mut self, shared: &mut Shared) -> Wants {
+        self.touched = false;
+        let mut wants = Wants::default();
+        if !self.sending && self.phase != Phase::Gone {
+            wants.send = self.sendable(shared);
+            if let Some(buffer) = &wants.send {
+                let earned = Duration::from_secs(buffer.len() as u64 / BYTES_PER_SEC_MIN);
+                self.write_due = shared.now + shared.limits.body_timeout + earned;
+                self.sending = true;
+            }
+        }
+        if let Phase::Closing { linger } = self.phase
+            && !self.sending
+        {
+            self.phase = Phase::Gone;
+            if linger && !self.peer_ended {
+                self.phase = Phase::Lingering {
+                    left: LINGER_BYTES_MAX,
+                };
+                self.read_due = shared.now + LINGER;
+                wants.shutdown = true;
+            }
+        }
+        wants.close = self.phase == Phase::Gone;
+        wants.receive = !wants.close && !self.receiving && self.wants_to_receive(shared);
+        self.receiving |= wants.receive;
+        wants
+    }
+
+    fn sendable(&mut self, shared: &mut Shared) -> Option<Vec<u8>> {
+        let end = match self.reply {
+            Reply::Held { from, .. } => from,
+            Reply::None | Reply::Streaming(_) => self.out.len(),
+        };
+        if end == 0 {
+            return None;
+        }
+        let mut rest = Vec::new();
+        if let Reply::Held { from, .. } = &mut self.reply {
+            rest = shared.buffers.take();
+            rest.extend_from_slice(&self.out[end..]);
+            self.out.truncate(end);
+            *from = 0;
+        }
+        Some(core::mem::replace(&mut self.out, rest))
+    }
+
+    fn wants_to_receive(&self, shared: &Shared) -> bool {
+        !self.peer_ended
+            && match self.phase {
+                Phase::Reading | Phase::Draining | Phase::Lingering { .. } => true,
+                Phase::Closing { linger } => linger,
+                Phase::Answering if self.intake.ended => self.ahead.len() < AHEAD_BYTES_MAX,
+                Phase::Answering => self
+                    .intake
+                    .wants_more(&shared.budget, shared.limits.chunk_bytes),
+                Phase::Gone => false,
+            }
+    }
+
+    /// When it has waited long enough for the client.
+    pub(super) fn due(&self, shared: &Shared) -> Time {
+        let read_due = match self.phase {
+            Phase::Reading | Phase::Draining | Phase::Lingering { .. } => self.read_due,
+            Phase::Answering if !self.intake.ended => {
+                let waits = self
+                    .intake
+                    .wants_more(&shared.budget, shared.limits.chunk_bytes);
+                if waits { self.read_due } else { Time::MAX }
+            }
+            Phase::Answering | Phase::Closing { .. } | Phase::Gone => Time::MAX,
+        };
+        read_due.min(self.write_due)
+    }
+
+    /// Its memory goes back before it goes.
+    pub(super) fn bury(mut self, shared: &mut Shared) {
+        self.intake.reset(&mut shared.budget, &mut shared.buffers);
+        if let Some(head) = self.head.take() {
+            shared.buffers.give_back_head(head);
+        }
+        shared.buffers.give_back(self.ahead);
+        shared.buffers.give_back(self.out);
+    }
+}
