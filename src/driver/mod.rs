@@ -6,4 +6,5 @@ pub mod front;
 pub mod functions;
 pub mod listen;
 pub mod settings;
+pub mod stats;
 pub mod token;
