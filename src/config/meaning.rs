@@ -61,6 +61,16 @@ impl Home {
         self.run.join("worker.pid")
     }
 
+    /// The configuration that the running worker has, overrides included.
+    pub fn effective_file(&self) -> PathBuf {
+        self.run.join("effective.toml")
+    }
+
+    /// What a detached worker writes to stdout and stderr.
+    pub fn output_file(&self) -> PathBuf {
+        self.state.join("worker.out")
+    }
+
     pub fn traces(&self) -> PathBuf {
         self.state.join("traces")
     }

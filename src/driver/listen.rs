@@ -4,7 +4,6 @@
 //! its successor. So they decide how a worker ends (`Sockets::are_passed`): it stops accepting, and
 //! nobody is turned away; with sockets of its own it goes on accepting and says that it is draining.
 
-use super::front::Via;
 use crate::config::meaning::Http;
 use crate::sys::listen::{self, Family, Passed, Refused, SocketFile};
 use std::fmt;
@@ -14,10 +13,17 @@ use std::os::fd::OwnedFd;
 /// The group that may talk to the worker of the machine.
 const GROUP: &str = "olworker";
 
+/// How clients of a listener come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Unix,
+    Tcp,
+}
+
 /// One listening socket, and how people write where it is.
 #[derive(Debug)]
 pub struct Listener {
-    pub via: Via,
+    pub kind: Kind,
     pub descriptor: OwnedFd,
     pub address: String,
 }
@@ -44,7 +50,7 @@ impl Sockets {
         }
         let (descriptor, file) = listen::unix(&http.unix, listen::group(GROUP))?;
         let mut listeners = vec![Listener {
-            via: Via::Unix,
+            kind: Kind::Unix,
             descriptor,
             address: http.unix.display().to_string(),
         }];
@@ -80,7 +86,7 @@ impl fmt::Display for Sockets {
 
 fn tcp(descriptor: OwnedFd, address: Option<SocketAddr>) -> Listener {
     Listener {
-        via: Via::Tcp,
+        kind: Kind::Tcp,
         address: address.map_or_else(|| "tcp".to_owned(), |address| format!("http://{address}")),
         descriptor,
     }
@@ -101,7 +107,7 @@ fn listener(passed: Passed) -> Option<Listener> {
             descriptor,
             name,
         } => Some(Listener {
-            via: Via::Unix,
+            kind: Kind::Unix,
             address: listen::unix_path(&descriptor).map_or(name, |path| path.display().to_string()),
             descriptor,
         }),

@@ -148,12 +148,10 @@ def serve_calls(connection, answer):
     while True:
         try:
             call = connection.read_call()
-        except frames.WorkerGone:
+        except (frames.WorkerGone, OSError):
             raise
         except BaseException as error:
-            # A signal handler or a timer of the function struck between two calls; or the
-            # connection is broken, which asking it anything shows.
-            connection.check()
+            # A signal handler or a timer of the function that struck between two calls.
             failure.log_error("between two calls", error)
             continue
         answer(call)

@@ -426,7 +426,6 @@ mod tests {
 
     /// A scratch group that plays the one a worker was started in, or a reason to skip.
     struct Scratch {
-        top: PathBuf,
         here: PathBuf,
     }
 
@@ -439,13 +438,11 @@ mod tests {
                     return None;
                 }
             };
-            let top = survey
+            let here = survey
                 .here
                 .join(format!("test-{name}-{}", std::process::id()));
-            // One level more: the child of a delegated group would count as its leaf.
-            let here = top.join("here");
-            fs::create_dir_all(&here).unwrap();
-            Some(Self { top, here })
+            fs::create_dir(&here).unwrap();
+            Some(Self { here })
         }
 
         fn survey(&self) -> Survey {
@@ -455,7 +452,7 @@ mod tests {
 
     impl Drop for Scratch {
         fn drop(&mut self) {
-            groups::end(&self.top).unwrap();
+            groups::end(&self.here).unwrap();
         }
     }
 

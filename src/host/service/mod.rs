@@ -5,7 +5,7 @@
 //! group of its own.
 
 mod delegation;
-pub(in crate::host) mod groups;
+pub mod groups;
 mod manager;
 
 pub use delegation::{Delegation, Error, Ground, Survey, Unenforced};
