@@ -101,19 +101,17 @@ impl Links {
     /// Takes `index` out of this chain, which it must be in.
     pub fn remove(&mut self, chain: &mut Chain, index: u32) {
         let Link { previous, next } = self.links[index as usize];
-        match some(previous) {
-            Some(previous) => self.links[previous as usize].next = next,
-            None => {
-                debug_assert_eq!(chain.first, index, "removed from the chain it is in");
-                chain.first = next;
-            }
+        if let Some(previous) = some(previous) {
+            self.links[previous as usize].next = next;
+        } else {
+            debug_assert_eq!(chain.first, index, "removed from the chain it is in");
+            chain.first = next;
         }
-        match some(next) {
-            Some(next) => self.links[next as usize].previous = previous,
-            None => {
-                debug_assert_eq!(chain.last, index, "removed from the chain it is in");
-                chain.last = previous;
-            }
+        if let Some(next) = some(next) {
+            self.links[next as usize].previous = previous;
+        } else {
+            debug_assert_eq!(chain.last, index, "removed from the chain it is in");
+            chain.last = previous;
         }
         chain.len -= 1;
     }

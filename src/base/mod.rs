@@ -7,6 +7,7 @@
 pub mod agenda;
 pub mod chain;
 pub mod heap;
+pub mod histogram;
 pub mod key;
 pub mod limits;
 pub mod name;
@@ -20,6 +21,7 @@ pub mod units;
 pub use agenda::Agenda;
 pub use chain::{Chain, Links};
 pub use heap::IndexedHeap;
+pub use histogram::Histogram;
 pub use key::Key;
 pub use limits::Limits;
 pub use name::FunctionName;

@@ -136,6 +136,7 @@ impl PackageSet {
         packages.iter().all(|package| self.allows(package))
     }
 
+    #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         let mut packages = self.0.clone();
         packages.extend(other.0.iter().cloned());

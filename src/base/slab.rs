@@ -5,6 +5,7 @@
 
 use super::Key;
 use alloc::vec::Vec;
+use core::ops::{Index, IndexMut};
 use serde::{Deserialize, Serialize};
 
 /// At most `capacity` values; insertion into a full slab hands the value back.
@@ -152,6 +153,23 @@ impl<T> Slab<T> {
 
     pub fn keys(&self) -> impl Iterator<Item = Key<T>> {
         self.iter().map(|(key, _)| key)
+    }
+}
+
+impl<T> Index<Key<T>> for Slab<T> {
+    type Output = T;
+
+    /// Of something known to be alive; a stale key here is a bug.
+    fn index(&self, key: Key<T>) -> &T {
+        let found = self.get(key);
+        found.expect("the key was proven live by whoever indexes with it")
+    }
+}
+
+impl<T> IndexMut<Key<T>> for Slab<T> {
+    fn index_mut(&mut self, key: Key<T>) -> &mut T {
+        let found = self.get_mut(key);
+        found.expect("the key was proven live by whoever indexes with it")
     }
 }
 

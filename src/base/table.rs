@@ -6,6 +6,7 @@
 
 use super::Key;
 use alloc::vec::Vec;
+use core::ops::{Index, IndexMut};
 use serde::{Deserialize, Serialize};
 
 /// At most `capacity` places; grows as indices are met.
@@ -118,6 +119,23 @@ impl<T> Table<T> {
 
     pub fn keys(&self) -> impl Iterator<Item = Key<T>> {
         self.iter().map(|(key, _)| key)
+    }
+}
+
+impl<T> Index<Key<T>> for Table<T> {
+    type Output = T;
+
+    /// Of something known to be alive; a stale key here is a bug.
+    fn index(&self, key: Key<T>) -> &T {
+        let found = self.get(key);
+        found.expect("the key was proven live by whoever indexes with it")
+    }
+}
+
+impl<T> IndexMut<Key<T>> for Table<T> {
+    fn index_mut(&mut self, key: Key<T>) -> &mut T {
+        let found = self.get_mut(key);
+        found.expect("the key was proven live by whoever indexes with it")
     }
 }
 

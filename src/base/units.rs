@@ -34,6 +34,7 @@ impl Bytes {
     }
 
     /// This share of the amount, rounded down.
+    #[must_use]
     pub const fn percent(self, percent: u32) -> Self {
         Self((self.0 / 100).saturating_mul(percent as u64))
     }

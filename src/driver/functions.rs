@@ -58,7 +58,7 @@ pub enum Lookup {
 }
 
 /// A look at the registry, to be done by a helper.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Check {
     function: FunctionKey,
     name: FunctionName,
@@ -106,12 +106,19 @@ pub enum Outcome {
 }
 
 impl Check {
+    pub fn function(&self) -> FunctionKey {
+        self.function
+    }
+
     /// Looks. Blocks: for helpers.
     pub fn run(self, registry: &Files) -> Checked {
         let found = match registry.find(&self.name) {
             Ok(None) => Finding::Absent,
             Ok(Some(found)) if self.known.as_ref() == Some(&found.stamp) => Finding::Same,
-            Ok(Some(found)) => load(registry, found),
+            Ok(Some(found)) => match load(registry, found) {
+                Ok(code) => Finding::Code(Box::new(code)),
+                Err(bad) => Finding::Bad(bad.to_string()),
+            },
             Err(error) => Finding::Bad(format!("the registry cannot be read: {error}")),
         };
         Checked {
@@ -122,19 +129,16 @@ impl Check {
     }
 }
 
-fn load(registry: &Files, found: Found) -> Finding {
-    let image = match registry.load(&found) {
-        Ok(image) => image,
-        Err(bad) => return Finding::Bad(bad.to_string()),
-    };
-    match settings(&image) {
-        Ok(settings) => Finding::Code(Box::new(Code {
-            image,
-            settings: Arc::new(settings),
-            stamp: found.stamp,
-        })),
-        Err(bad) => Finding::Bad(bad.to_string()),
-    }
+/// The code of an entry. Blocks: for helpers.
+pub fn load(registry: &Files, found: Found) -> Result<Code, Bad> {
+    let image = registry.load(&found)?;
+    let settings = Arc::new(settings(&image)?);
+    let stamp = found.stamp;
+    Ok(Code {
+        image,
+        settings,
+        stamp,
+    })
 }
 
 /// What an image says of itself; refused when it has no entry or says nonsense. Blocks.

@@ -4,6 +4,7 @@
 //! its successor. So they decide how a worker ends (`Sockets::are_passed`): it stops accepting, and
 //! nobody is turned away; with sockets of its own it goes on accepting and says that it is draining.
 
+use super::front::Via;
 use crate::config::meaning::Http;
 use crate::sys::listen::{self, Family, Passed, Refused, SocketFile};
 use std::fmt;
@@ -13,17 +14,10 @@ use std::os::fd::OwnedFd;
 /// The group that may talk to the worker of the machine.
 const GROUP: &str = "olworker";
 
-/// How clients of a listener come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    Unix,
-    Tcp,
-}
-
 /// One listening socket, and how people write where it is.
 #[derive(Debug)]
 pub struct Listener {
-    pub kind: Kind,
+    pub via: Via,
     pub descriptor: OwnedFd,
     pub address: String,
 }
@@ -50,7 +44,7 @@ impl Sockets {
         }
         let (descriptor, file) = listen::unix(&http.unix, listen::group(GROUP))?;
         let mut listeners = vec![Listener {
-            kind: Kind::Unix,
+            via: Via::Unix,
             descriptor,
             address: http.unix.display().to_string(),
         }];
@@ -86,7 +80,7 @@ impl fmt::Display for Sockets {
 
 fn tcp(descriptor: OwnedFd, address: Option<SocketAddr>) -> Listener {
     Listener {
-        kind: Kind::Tcp,
+        via: Via::Tcp,
         address: address.map_or_else(|| "tcp".to_owned(), |address| format!("http://{address}")),
         descriptor,
     }
@@ -107,7 +101,7 @@ fn listener(passed: Passed) -> Option<Listener> {
             descriptor,
             name,
         } => Some(Listener {
-            kind: Kind::Unix,
+            via: Via::Unix,
             address: listen::unix_path(&descriptor).map_or(name, |path| path.display().to_string()),
             descriptor,
         }),

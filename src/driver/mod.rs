@@ -1,9 +1,22 @@
 //! The live loop. Imports everything but sim.
+//!
+//! `worker` is the loop and says which file does what.
 
 #![forbid(unsafe_code)]
 
+mod admin;
+mod calls;
+mod effects;
 pub mod front;
-pub mod functions;
-pub mod listen;
+mod functions;
+mod listen;
+mod registry;
+mod requests;
+mod service;
 pub mod settings;
+mod start;
+pub mod stats;
 pub mod token;
+mod worker;
+
+pub use start::{Failure, Start, serve};

@@ -19,6 +19,7 @@ use super::{CallKey, FunctionKey, FunctionSettings, InstanceKey, Params, ZygoteK
 use crate::base::{Bytes, PackageSet, Time};
 use crate::policy::{NodeId, Tree, Weights};
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// One thing that happened outside.
@@ -179,4 +180,6 @@ pub struct ZygoteTree {
     pub generation: u32,
     pub tree: Tree,
     pub weights: Weights,
+    /// Nodes whose packages the store holds already.
+    pub installed: Vec<NodeId>,
 }

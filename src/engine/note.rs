@@ -161,6 +161,8 @@ pub enum End {
     HungUp,
     /// It answered for the last time (not to be used again).
     Unfit,
+    /// Its memory goes to a function that has waited long and has less.
+    Yielded,
     /// It held more memory than allowed.
     OverMemory,
     /// Its version is not the newest any more.
@@ -181,6 +183,8 @@ pub enum End {
 pub enum Need {
     /// A start that waits for memory, descriptors or processes.
     Start(FunctionKey),
+    /// A zygote that would serve better than what is idle.
+    Zygote(NodeId),
     /// A part of the pool is kept free ahead of need.
     Goal,
     /// The machine is short.

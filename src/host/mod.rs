@@ -2,7 +2,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cgroup;
 pub mod code;
+pub mod death;
+pub mod family;
 pub mod helper;
+pub mod instance;
+pub mod jail;
 pub mod log;
+pub mod sandboxes;
 pub mod service;
+pub mod zygote;

@@ -6,6 +6,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod grow;
+pub mod hist;
 pub mod keep;
 pub mod lookup;
 pub mod scale;

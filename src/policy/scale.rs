@@ -28,6 +28,8 @@ pub enum Scale {
 pub struct Load {
     /// Calls that wait for an instance.
     pub waiting: u32,
+    /// How long the first of them has waited.
+    pub longest_wait: Duration,
     /// Instances on their way that no call is bound to yet.
     pub coming: u32,
     pub busy: u32,
@@ -70,7 +72,9 @@ impl Scale {
         let (Self::Little, Some(service), Some(cold)) = (self, load.service, load.cold) else {
             return 0;
         };
-        if load.busy == 0 || load.alive < target(load.rate, service) {
+        // The running ones took longer than expected: patience is over.
+        let overdue = load.longest_wait >= cold;
+        if load.busy == 0 || overdue || load.alive < target(load.rate, service) {
             return 0;
         }
         // The k-th to wait is served after about k * service / busy.
@@ -102,6 +106,7 @@ mod tests {
 
     const COLD: Load = Load {
         waiting: 32,
+        longest_wait: Duration::ZERO,
         coming: 0,
         busy: 0,
         rate: 0.0,
@@ -133,6 +138,11 @@ mod tests {
         };
         assert_eq!(Scale::Little.starts(&known), 0);
         assert_eq!(Scale::Burst.starts(&known), 3);
+        let overdue = Load {
+            longest_wait: Duration::from_millis(400),
+            ..known
+        };
+        assert_eq!(Scale::Little.starts(&overdue), 3);
         let slow = Load {
             service: Some(Duration::from_secs(3)),
             ..known

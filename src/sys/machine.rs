@@ -38,6 +38,27 @@ pub fn kernel_release() -> String {
         .into_owned()
 }
 
+/// A number nobody can guess, for what must differ from one life of the worker to the next.
+pub fn random_u64() -> u64 {
+    let mut bytes = [0; 8];
+    let flags = rustix::rand::GetRandomFlags::empty();
+    rustix::io::retry_on_intr(|| rustix::rand::getrandom(&mut bytes, flags))
+        .expect("the kernel gives eight bytes to everybody");
+    u64::from_ne_bytes(bytes)
+}
+
+/// Raises the soft limit of open descriptors to the hard one; answers what it is now.
+pub fn raise_descriptor_limit() -> std::io::Result<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, raised)?;
+    Ok(limit.maximum.unwrap_or(u64::MAX))
+}
+
 /// Whether this process may do everything on this machine.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()

@@ -100,3 +100,11 @@ pub fn attach(tree: BorrowedFd<'_>, directory: BorrowedFd<'_>, path: &CStr) -> i
 pub fn attach_at(tree: BorrowedFd<'_>, path: &CStr) -> io::Result<()> {
     attach(tree, CWD, path)
 }
+
+/// Gives the calling thread a mount namespace of its own, a copy of the one it was in.
+pub fn unshare_mounts() -> io::Result<()> {
+    // SAFETY: neither the table of descriptors nor memory is unshared, only mounts and, with them,
+    // what this thread calls its root and working directory.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS)? };
+    Ok(())
+}

@@ -11,8 +11,11 @@
 //! Neither is what holds a sandbox in: that is the user namespace, no capabilities, no new
 //! privileges. They take away what a hole in the kernel could be reached through.
 
-use seccompiler::{BpfProgram, sock_filter};
+use seccompiler::sock_filter;
 use std::io;
+
+/// A filter of any length.
+pub type Program = Vec<sock_filter>;
 
 /// Newest system call we know of (futex_requeue, Linux 6.7); newer ones do not exist for a sandbox.
 const NEWEST: u32 = 456;
@@ -143,7 +146,7 @@ const fn instruction(code: u16, value: u32, then: u8, otherwise: u8) -> sock_fil
 /// Numbers are cut into segments of one verdict each, tested from below with one instruction a
 /// segment: an instruction for each call would make the filter ten times as long.
 #[must_use]
-pub fn broad() -> BpfProgram {
+pub fn broad() -> Program {
     let segments = segments();
     let mut program = vec![
         instruction(LOAD, ARCHITECTURE_OF_CALL, 0, 0),

@@ -80,3 +80,12 @@ fn reap(pidfd: BorrowedFd<'_>, options: WaitIdOptions) -> io::Result<Option<Ende
         }));
     }
 }
+
+/// Whether it is a child of this process, alive or not.
+pub fn is_child(pidfd: BorrowedFd<'_>) -> bool {
+    let options = WaitIdOptions::EXITED
+        | WaitIdOptions::NOHANG
+        | WaitIdOptions::NOWAIT
+        | WaitIdOptions::from_bits_retain(libc::__WALL as u32);
+    waitid(WaitId::PidFd(pidfd), options).is_ok()
+}

@@ -10,7 +10,7 @@
 //!     | -- Import (modules) -------------------> |   once, the first message it gets
 //!     | <------------- Imported | ImportFailed - |
 //!     | -- ForkInstance, ForkInstance, ... ----> |   any number in flight
-//!     | <------- Forked + pidfd | ForkFailed --- |   in the order asked
+//!     | <--------------- Forked | ForkFailed --- |   in the order asked
 //!     | -- ForkZygote + control socket --------> |   the new one finds its Import in that socket
 //!     | -- (closes) ---------------------------> |   the zygote ends; what it forked lives on
 //! ```
@@ -164,7 +164,8 @@ impl Roles {
 /// What a zygote tells the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reply<'a> {
-    /// A pidfd travels along.
+    /// The worker is the parent, so the pid stays the child's until the worker has reaped it. No
+    /// descriptor travels along: one from a zygote could be anybody's.
     Forked {
         id: u64,
         pid: u32,
@@ -324,11 +325,9 @@ impl<'a> Request<'a> {
 }
 
 impl<'a> Reply<'a> {
+    /// How many descriptors travel along: none with any reply.
     pub const fn descriptors(&self) -> usize {
-        match self {
-            Self::Forked { .. } => 1,
-            Self::ForkFailed { .. } | Self::Imported(_) | Self::ImportFailed { .. } => 0,
-        }
+        0
     }
 
     /// Replaces what is in `out` by the datagram.

@@ -16,7 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("engine", &["base", "policy"]),
     ("http", &["base"]),
     ("wire", &["base"]),
-    ("sys", &["base"]),
+    ("sys", &["base", "wire"]),
     ("io", &["base", "sys"]),
     ("host", &["base", "wire", "sys"]),
     ("config", &["base", "policy"]),
@@ -280,6 +280,24 @@ fn first_names(tokens: &[Token]) -> Vec<(usize, String)> {
 }
 
 #[test]
+fn the_documented_table_is_the_one_that_holds() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    for (room, allowed) in ROOMS {
+        let row = text
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{room}` |")));
+        let row = row.unwrap_or_else(|| panic!("ARCHITECTURE.md has no row for {room}"));
+        let written = row.trim_end_matches(" |").rsplit("| ").next().unwrap();
+        let held = if allowed.is_empty() {
+            "-".to_owned()
+        } else {
+            allowed.join(", ")
+        };
+        assert_eq!(written, held, "ARCHITECTURE.md, row of {room}");
+    }
+}
+
+#[test]
 fn pure_rooms_use_no_other_crates() {
     report("pure rooms", &for_each(&sources(&["src"]), foreign_crates));
 }
@@ -427,8 +445,9 @@ fn nothing_is_too_long() {
     let mut offences = for_each(&sources, too_long);
     for directory in ["scripts", "runtimes", "tests", ".ci"] {
         for path in source::files_below(directory) {
-            let is_rust = path.extension().is_some_and(|extension| extension == "rs");
-            if let Some(text) = fs::read_to_string(&path).ok().filter(|_| !is_rust) {
+            // Scripts; recorded data may be as wide as it likes.
+            let is_script = path.extension().is_none_or(|extension| extension == "py");
+            if let Some(text) = fs::read_to_string(&path).ok().filter(|_| is_script) {
                 let name = path.strip_prefix(root()).unwrap().to_str().unwrap();
                 offences.extend(long_lines(name, &text));
             }

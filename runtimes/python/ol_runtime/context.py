@@ -40,8 +40,9 @@ class Context:
 
     @property
     def path(self):
-        """What follows /run/NAME, decoded; empty or beginning with a slash."""
-        return unquote(self._call.fields[6]).encode("latin-1").decode("utf-8", "replace")
+        """What follows /run/NAME, decoded; at least a slash."""
+        path = unquote(self._call.fields[6]) or "/"
+        return path.encode("latin-1").decode("utf-8", "replace")
 
     @property
     def query(self):

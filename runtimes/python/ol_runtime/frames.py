@@ -159,6 +159,10 @@ class Connection:
     def close(self):
         self.socket.close()
 
+    def check(self):
+        """Raises OSError when the descriptor is not our socket any more."""
+        self.socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_TYPE)
+
     # Reading
 
     def receive_some(self):

@@ -148,10 +148,12 @@ def serve_calls(connection, answer):
     while True:
         try:
             call = connection.read_call()
-        except (frames.WorkerGone, OSError):
+        except frames.WorkerGone:
             raise
         except BaseException as error:
-            # A signal handler or a timer of the function that struck between two calls.
+            # A signal handler or a timer of the function struck between two calls; or the
+            # connection is broken, which asking it anything shows.
+            connection.check()
             failure.log_error("between two calls", error)
             continue
         answer(call)

@@ -50,6 +50,9 @@ def make_fast():
             value, end = scan(text, start)
         except StopIteration as stop:
             raise ValueError("Expecting value: char %d" % stop.value) from None
+        except SystemError:
+            # To raise its own error the scanner needs the package: let that say what is wrong.
+            return make_slow()[0](text)
         if end != len(text) and text[end:].strip(SPACE):
             raise ValueError("Extra data: char %d" % end)
         return value

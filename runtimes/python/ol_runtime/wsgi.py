@@ -153,7 +153,7 @@ def make_environ(call, connection):
     environ = {
         "REQUEST_METHOD": fields[4],
         "SCRIPT_NAME": unquote(fields[5]),
-        "PATH_INFO": unquote(fields[6]),
+        "PATH_INFO": unquote(fields[6]) or "/",
         "QUERY_STRING": fields[7],
         "SERVER_PROTOCOL": fields[3],
         "SERVER_SOFTWARE": "olworker",

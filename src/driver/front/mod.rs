@@ -81,7 +81,7 @@ use std::os::fd::OwnedFd;
 pub type Client = Key<Connection>;
 
 /// Clients that may come in after accepting was paused: the kernel or `io` had them already.
-const ACCEPTED_IN_FLIGHT_MAX: usize = 1024;
+pub const ACCEPTED_IN_FLIGHT_MAX: usize = 1024;
 
 /// What a client came through; it decides what it may ask for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

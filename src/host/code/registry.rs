@@ -222,16 +222,18 @@ impl Files {
         names.dedup();
         let mut listed = Vec::with_capacity(names.len());
         for name in names {
-            if let Some(found) = self.find(&name)? {
-                let bytes = found.stamp.0.iter().map(|file| file.1).sum();
-                listed.push(Listed {
-                    name,
-                    bytes,
-                    modified_secs: found.modified.0,
-                });
-            }
+            listed.extend(self.get(&name)?);
         }
         Ok(listed)
+    }
+
+    /// One function's row.
+    pub fn get(&self, name: &FunctionName) -> io::Result<Option<Listed>> {
+        Ok(self.find(name)?.map(|found| Listed {
+            name: *name,
+            bytes: found.stamp.0.iter().map(|file| file.1).sum(),
+            modified_secs: found.modified.0,
+        }))
     }
 
     /// Removes the images that nothing refers to.

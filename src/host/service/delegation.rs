@@ -426,6 +426,7 @@ mod tests {
 
     /// A scratch group that plays the one a worker was started in, or a reason to skip.
     struct Scratch {
+        top: PathBuf,
         here: PathBuf,
     }
 
@@ -438,11 +439,13 @@ mod tests {
                     return None;
                 }
             };
-            let here = survey
+            let top = survey
                 .here
                 .join(format!("test-{name}-{}", std::process::id()));
-            fs::create_dir(&here).unwrap();
-            Some(Self { here })
+            // One level more: the child of a delegated group would count as its leaf.
+            let here = top.join("here");
+            fs::create_dir_all(&here).unwrap();
+            Some(Self { top, here })
         }
 
         fn survey(&self) -> Survey {
@@ -452,7 +455,7 @@ mod tests {
 
     impl Drop for Scratch {
         fn drop(&mut self) {
-            groups::end(&self.here).unwrap();
+            groups::end(&self.top).unwrap();
         }
     }
 

@@ -6,6 +6,7 @@ use crate::io::{Completion, Errno, Interest, Token, What, passes_with_the_newcom
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Interest as Edges, Registry};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::OFlags;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -309,7 +310,13 @@ impl Place {
             return Turn::Done;
         }
         let Some(mut buffer) = pool.take() else {
-            return Turn::Starving;
+            if has_something(&self.descriptor) {
+                return Turn::Starving;
+            }
+            return match self.blocked(registry, key) {
+                Ok(()) => Turn::Done,
+                Err(error) => self.received(What::Received(Err(error)), out),
+            };
         };
         let what = match read(&self.descriptor, &mut stream.via, &mut buffer) {
             Ok(0) => What::Ended,
@@ -318,25 +325,31 @@ impl Place {
                 stream.readable = !(drained && self.registered.is_some());
                 What::Received(Ok(pool.chunk(core::mem::take(&mut buffer), count)))
             }
-            Err(Errno::AGAIN) => {
-                stream.readable = false;
-                let registered = match self.registered {
-                    Some(_) => Ok(()),
-                    None => self.register(Edges::READABLE, registry, key),
-                };
-                match registered {
-                    Ok(()) => {
-                        pool.give_back(buffer);
-                        return Turn::Done;
-                    }
-                    Err(error) => What::Received(Err(error)),
+            Err(Errno::AGAIN) => match self.blocked(registry, key) {
+                Ok(()) => {
+                    pool.give_back(buffer);
+                    return Turn::Done;
                 }
-            }
+                Err(error) => What::Received(Err(error)),
+            },
             Err(error) => What::Received(Err(error)),
         };
         if !buffer.is_empty() {
             pool.give_back(buffer);
         }
+        self.received(what, out)
+    }
+
+    /// There is nothing to receive: the edge will tell.
+    fn blocked(&mut self, registry: &Registry, key: Key<Self>) -> Result<(), Errno> {
+        self.stream().readable = false;
+        match self.registered {
+            Some(_) => Ok(()),
+            None => self.register(Edges::READABLE, registry, key),
+        }
+    }
+
+    fn received(&mut self, what: What, out: &mut Vec<Completion>) -> Turn {
         self.stream().receiving = false;
         out.push(Completion {
             token: self.token,
@@ -425,6 +438,13 @@ impl Place {
             Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
         }
     }
+}
+
+/// Only who is known to have something to receive starves: a free chunk would be wasted on others.
+fn has_something(descriptor: &OwnedFd) -> bool {
+    let mut asked = [PollFd::new(descriptor, PollFlags::IN)];
+    // Where asking fails, receiving fails too and tells.
+    rustix::event::poll(&mut asked, Some(&Timespec::default())) != Ok(0)
 }
 
 fn read(descriptor: &OwnedFd, via: &mut Via, buffer: &mut [u8]) -> Result<usize, Errno> {

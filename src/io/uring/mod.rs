@@ -32,6 +32,10 @@ use std::rc::Rc;
 /// Operations under way on one place at once: a receive and a send.
 const OPERATIONS_PER_PLACE: usize = 2;
 
+/// Orphans for each operation that places may have under way. They are gone after the next wait, so
+/// this is how often an owner may close and add everything between two waits.
+const ORPHANS_PER_OPERATION: usize = 8;
+
 /// Chunks lent to the kernel at first, and more at a time when it needs more.
 const LENT_AT_ONCE: usize = 16;
 
@@ -59,8 +63,7 @@ impl Uring {
     pub(super) fn new(limits: &Limits, pool: Rc<Pool>) -> Result<Self, Refusal> {
         trial::prove()?;
         let places_max = limits.handles as usize + 1;
-        // Twice what the places need, so that as many may be orphans.
-        let operations_max = 2 * OPERATIONS_PER_PLACE * places_max;
+        let operations_max = OPERATIONS_PER_PLACE * places_max * (1 + ORPHANS_PER_OPERATION);
         Ok(Self {
             ring: Ring::new(operations_max, limits.chunks as u16)?,
             places: Slab::new(places_max),

@@ -7,9 +7,9 @@
 //! ```text
 //!   worker --Import-->       Python imports, says imported --> serving
 //!          --ForkInstance--> clone3 --child: birth (the jail), then Python serves calls
-//!                                   \-parent: Forked + pidfd, next request
+//!                                   \-parent: Forked, next request
 //!          --ForkZygote-->   clone3 --child: new control socket, then waits for its own Import
-//!                                   \-parent: Forked + pidfd, next request
+//!                                   \-parent: Forked, next request
 //!          --closes-->       Python ends
 //! ```
 //!
@@ -118,10 +118,11 @@ pub unsafe extern "C" fn ol_zygote_imported(told: *const c_char, bytes: usize) -
     let told = unsafe { core::slice::from_raw_parts(told.cast::<u8>(), bytes) };
     let imported = resident_kb().and_then(|resident_kb| {
         let threads = process::threads()?;
-        reply(
-            &Reply::Imported(Imported::new(resident_kb, threads, Texts::new(told))),
-            &[],
-        )
+        reply(&Reply::Imported(Imported::new(
+            resident_kb,
+            threads,
+            Texts::new(told),
+        )))
     });
     as_code(imported)
 }
@@ -143,7 +144,7 @@ pub unsafe extern "C" fn ol_zygote_import_failed(
     let text = unsafe { core::slice::from_raw_parts(text.cast::<u8>(), text_bytes) };
     let text = &text[text.len().saturating_sub(TEXT_KEPT)..];
     let module = &module[..module.len().min(TEXT_KEPT / 2)];
-    as_code(reply(&Reply::ImportFailed { module, text }, &[]))
+    as_code(reply(&Reply::ImportFailed { module, text }))
 }
 
 fn as_code(result: io::Result<()>) -> c_int {
@@ -218,14 +219,11 @@ fn fork_instance(
         .and(CloneFlags::NEW_UTS);
     if !fork.roles.has(Role::Connection) {
         let stage = ForkStage::Request;
-        reply(
-            &Reply::ForkFailed {
-                id: fork.id,
-                errno: libc::EINVAL as u32,
-                stage,
-            },
-            &[],
-        )?;
+        reply(&Reply::ForkFailed {
+            id: fork.id,
+            errno: libc::EINVAL as u32,
+            stage,
+        })?;
         return Ok(None);
     }
     let cgroup = by_role(fork.roles, Role::Cgroup, descriptors);
@@ -244,14 +242,11 @@ fn fork_instance(
 fn fork_zygote(hooks: &Hooks, fork: &ForkZygote, descriptors: &[OwnedFd]) -> io::Result<()> {
     let Some(new_control) = by_role(fork.roles, Role::Control, descriptors) else {
         let stage = ForkStage::Request;
-        return reply(
-            &Reply::ForkFailed {
-                id: fork.id,
-                errno: libc::EINVAL as u32,
-                stage,
-            },
-            &[],
-        );
+        return reply(&Reply::ForkFailed {
+            id: fork.id,
+            errno: libc::EINVAL as u32,
+            stage,
+        });
     };
     let cgroup = by_role(fork.roles, Role::Cgroup, descriptors);
     match fork_here(hooks, fork.id, CloneFlags::SIBLING, cgroup)? {
@@ -279,14 +274,11 @@ fn fork_here(
 ) -> io::Result<Side> {
     if process::threads()? != 1 {
         let stage = ForkStage::Threads;
-        reply(
-            &Reply::ForkFailed {
-                id,
-                errno: libc::EAGAIN as u32,
-                stage,
-            },
-            &[],
-        )?;
+        reply(&Reply::ForkFailed {
+            id,
+            errno: libc::EAGAIN as u32,
+            stage,
+        })?;
         return Ok(Side::Zygote);
     }
     hooks.before();
@@ -297,21 +289,18 @@ fn fork_here(
     }
     hooks.after_in_parent();
     match forked {
-        Ok(Forked::Parent { pid, pidfd }) => {
+        Ok(Forked::Parent { pid, .. }) => {
             let pid = pid.as_raw_nonzero().get() as u32;
-            reply(&Reply::Forked { id, pid }, &[pidfd.as_fd()])?;
+            reply(&Reply::Forked { id, pid })?;
         }
         Ok(Forked::Child) => unreachable!("the child has returned above"),
         Err(error) => {
             let errno = error.raw_os_error().unwrap_or(libc::EINVAL) as u32;
-            reply(
-                &Reply::ForkFailed {
-                    id,
-                    errno,
-                    stage: ForkStage::Clone,
-                },
-                &[],
-            )?;
+            reply(&Reply::ForkFailed {
+                id,
+                errno,
+                stage: ForkStage::Clone,
+            })?;
         }
     }
     Ok(Side::Zygote)
@@ -323,12 +312,12 @@ fn control() -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(CONTROL) }
 }
 
-fn reply(reply: &Reply<'_>, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+fn reply(reply: &Reply<'_>) -> io::Result<()> {
     let mut bytes = Vec::new();
     reply
         .encode(&mut bytes)
         .map_err(|_| io::Error::from_raw_os_error(libc::EMSGSIZE))?;
-    scm::send(control(), &bytes, descriptors, false)
+    scm::send(control(), &bytes, &[], false)
 }
 
 fn by_role(roles: Roles, role: Role, descriptors: &[OwnedFd]) -> Option<BorrowedFd<'_>> {

@@ -1,0 +1,217 @@
+//! What operators ask the worker about itself.
+
+use super::front::Client;
+use super::stats::Gauge;
+use super::worker::{Phase, Worker};
+use crate::engine::{Engine, NodeView};
+use crate::host::log as sink;
+use crate::http::{Code, Problem};
+use crate::policy::NodeId;
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+const JSON: (&str, &[u8]) = ("Content-Type", b"application/json");
+const TEXT: (&str, &[u8]) = ("Content-Type", b"text/plain; charset=utf-8");
+const PROMETHEUS: (&str, &[u8]) = ("Content-Type", b"text/plain; version=0.0.4; charset=utf-8");
+
+impl Worker {
+    pub(super) fn answer_json(&mut self, client: Client, status: u16, value: &Value) {
+        let mut body = value.to_string();
+        body.push('\n');
+        self.front.answer(client, status, &[JSON], body.as_bytes());
+    }
+
+    pub(super) fn answer_nothing(&mut self, client: Client) {
+        self.front.answer(client, 204, &[], b"");
+    }
+
+    pub(super) fn answer_status(&mut self, client: Client) {
+        let wants_json = self.front.request(client).is_some_and(|request| {
+            request
+                .head
+                .field("accept")
+                .is_some_and(|accept| accept.windows(16).any(|w| w == b"application/json"))
+        });
+        let is_ready = self.phase == Phase::Serving;
+        if wants_json {
+            let status = self.status_json();
+            return self.answer_json(client, if is_ready { 200 } else { 503 }, &status);
+        }
+        if is_ready {
+            return self.front.answer(client, 200, &[TEXT], b"ready\n");
+        }
+        self.refuse(
+            client,
+            &Problem::new(Code::Draining, "the worker ends soon"),
+        );
+    }
+
+    fn status_json(&self) -> Value {
+        let (pool, counts) = (self.engine.pool(), self.engine.counts());
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "state": if self.phase == Phase::Serving { "ready" } else { "draining" },
+            "uptime_sec": self.now.since(self.origin.started).as_secs(),
+            "pid": std::process::id(),
+            "io": self.origin.back_end.to_string(),
+            "listening": self.origin.listening,
+            "limits": self.origin.limits,
+            "pool": {
+                "memory_limit_mb": pool.memory_limit.as_mb(),
+                "memory_held_mb": pool.memory_held.as_mb(),
+                "memory_idle_mb": pool.memory_idle.as_mb(),
+            },
+            "counts": {
+                "functions": self.functions.len(),
+                "instances": pool.instances,
+                "zygotes": pool.zygotes,
+                "calls": self.calls.len(),
+                "clients": self.front.connections(),
+                "answered": counts.answered,
+                "refused": counts.refused,
+                "forks": counts.forks,
+                "evicted": counts.evicted,
+            },
+        })
+    }
+
+    pub(super) fn answer_pid(&mut self, client: Client) {
+        let body = format!("{}\n", std::process::id());
+        self.front.answer(client, 200, &[TEXT], body.as_bytes());
+    }
+
+    pub(super) fn answer_stats(&mut self, client: Client) {
+        let mut body = Vec::new();
+        self.stats
+            .render_json(&mut body, self.front.counters(), &self.gauges());
+        self.front.answer(client, 200, &[JSON], &body);
+    }
+
+    pub(super) fn answer_metrics(&mut self, client: Client) {
+        let mut body = Vec::new();
+        self.stats
+            .render_metrics(&mut body, self.front.counters(), &self.gauges());
+        self.front.answer(client, 200, &[PROMETHEUS], &body);
+    }
+
+    /// What is true now.
+    fn gauges(&self) -> [Gauge<'static>; 9] {
+        let pool = self.engine.pool();
+        let gauge = |name, help, value| Gauge { name, help, value };
+        [
+            gauge(
+                "connections",
+                "Clients connected.",
+                self.front.connections() as u64,
+            ),
+            gauge("functions", "Functions known.", self.functions.len() as u64),
+            gauge(
+                "calls_in_flight",
+                "Calls accepted and not yet ended.",
+                self.calls.len() as u64,
+            ),
+            gauge(
+                "instances",
+                "Sandboxes of functions.",
+                u64::from(pool.instances),
+            ),
+            gauge("zygotes", "Sandboxes of zygotes.", u64::from(pool.zygotes)),
+            gauge(
+                "pool_limit_bytes",
+                "Memory for all sandboxes.",
+                pool.memory_limit.get(),
+            ),
+            gauge(
+                "pool_held_bytes",
+                "Memory held by sandboxes.",
+                pool.memory_held.get(),
+            ),
+            gauge(
+                "spooled_bytes",
+                "Bodies that wait in memory.",
+                self.front.spooled_bytes(),
+            ),
+            gauge(
+                "log_lines_lost",
+                "Lines the log's sink did not take.",
+                sink::lost_total(),
+            ),
+        ]
+    }
+
+    pub(super) fn answer_tree(&mut self, client: Client) {
+        let nodes: Vec<NodeView> = self.engine.nodes().collect();
+        let copies: Vec<Value> = (0..self.engine.tree_copies())
+            .map(|copy| node_json(&self.engine, &nodes, copy, NodeId::ROOT))
+            .collect();
+        self.answer_json(client, 200, &json!({ "trees": copies }));
+    }
+
+    /// The tree, a message a line, as at start and at the end.
+    pub(super) fn dump_tree(&self) {
+        for copy in 0..self.engine.tree_copies() {
+            log::info!(event = "zygote-tree"; "Import Cache Tree:");
+            for line in self.engine.tree_dump(copy) {
+                log::info!(event = "zygote-tree"; "{line}");
+            }
+        }
+    }
+
+    pub(super) fn answer_debug(&mut self, client: Client) {
+        let mut body = String::new();
+        for view in self.engine.instances() {
+            let name = self
+                .functions
+                .get(view.function)
+                .map(|function| function.name);
+            let age = self.now.since(view.born).as_secs_f64();
+            let _ = writeln!(
+                body,
+                "instance {} {} v{} {:?} age {age:.1}s memory {:.1} MB {}",
+                view.key,
+                name.map_or_else(|| "-".to_owned(), |name| name.to_string()),
+                view.version,
+                view.state,
+                view.memory.as_mb(),
+                view.node
+                    .map_or_else(String::new, |node| format!("from node {}", node.index())),
+            );
+        }
+        for view in self.engine.zygotes() {
+            let age = self.now.since(view.since).as_secs_f64();
+            let _ = writeln!(
+                body,
+                "zygote {} node {} {:?} since {age:.1}s forks {} memory {:.1} MB",
+                view.key,
+                view.node.index(),
+                view.state,
+                view.forks,
+                view.memory.as_mb(),
+            );
+        }
+        self.front.answer(client, 200, &[TEXT], body.as_bytes());
+    }
+}
+
+fn node_json(engine: &Engine, nodes: &[NodeView], copy: u32, id: NodeId) -> Value {
+    let node = engine.tree().node(id);
+    let view = nodes
+        .iter()
+        .find(|view| view.copy == copy && view.node == id);
+    let zygotes = view.map_or(&[][..], |view| &view.zygotes);
+    let memory: f64 = zygotes.iter().map(|zygote| zygote.memory.as_mb()).sum();
+    let packages: Vec<String> = node.packages.iter().map(ToString::to_string).collect();
+    let children: Vec<Value> = node
+        .children
+        .iter()
+        .map(|child| node_json(engine, nodes, copy, *child))
+        .collect();
+    json!({
+        "packages": packages,
+        "count": view.map_or(0, |view| view.created),
+        "state": view.map_or_else(String::new, |view| format!("{:?}", view.phase).to_lowercase()),
+        "replicas": zygotes.len(),
+        "mem_mb": memory,
+        "children": children,
+    })
+}

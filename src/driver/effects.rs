@@ -1,0 +1,73 @@
+//! What the engine says shall be done, done.
+
+use super::worker::Worker;
+use crate::base::Duration;
+use crate::engine::{CallKey, Effect, Event, ForkFault, Refusal, ZygoteFault};
+use crate::http::{Code, Problem};
+
+impl Worker {
+    pub(super) fn do_effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Fork { instance, .. } => self.told.push_back(Event::ForkFailed {
+                instance,
+                fault: ForkFault::Unprepared,
+            }),
+            Effect::Relay { .. } | Effect::Kill { .. } => {}
+            Effect::Refuse {
+                call,
+                reason,
+                retry_after,
+            } => self.refuse_by_engine(call, reason, retry_after),
+            Effect::Abandon { call } => {
+                self.calls.remove(call);
+            }
+            Effect::StartZygote { zygote, .. } => self.told.push_back(Event::ZygoteFailed {
+                zygote,
+                fault: ZygoteFault::Refused,
+            }),
+            Effect::KillZygote { .. } => {}
+            Effect::Freeze { .. } | Effect::Thaw { .. } | Effect::Reclaim { .. } => {}
+            Effect::Install { wanted } => self.told.push_back(Event::InstallFailed { wanted }),
+            Effect::CancelInstall { .. } => {}
+            Effect::RetireFunction { function } => self.functions.retired(function),
+            Effect::Drained => {}
+            Effect::Note(note) => log::debug!("{note:?}"),
+        }
+    }
+
+    /// The engine ends a call.
+    fn refuse_by_engine(&mut self, call: CallKey, reason: Refusal, retry_after: Option<Duration>) {
+        let Some(ended) = self.calls.remove(call) else {
+            return;
+        };
+        let Some(client) = ended.client else { return };
+        if ended.is_answering {
+            return self.front.abort(client);
+        }
+        let (code, detail) = words(reason);
+        let mut problem = Problem::new(code, detail);
+        problem.call_id = Some(ended.id.as_str());
+        if let Some(after) = retry_after {
+            problem.retry_after_sec = after.as_secs().clamp(1, 3600) as u32;
+        }
+        self.refuse(client, &problem);
+    }
+}
+
+/// The engine's reasons as clients read them.
+const fn words(reason: Refusal) -> (Code, &'static str) {
+    match reason {
+        Refusal::NoSuchFunction => (Code::NoSuchFunction, "it was removed"),
+        Refusal::TooManyCalls => (Code::TooManyCalls, "its queue is full (limits.queue)"),
+        Refusal::Overloaded => (
+            Code::Overloaded,
+            "no memory could be had in time (pool.mem_mb)",
+        ),
+        Refusal::Draining => (Code::Draining, "try another worker, or this one later"),
+        Refusal::InstallFailed => (Code::InstallFailed, "its packages could not be installed"),
+        Refusal::StartTimedOut => (Code::ImportFailed, "its code was not imported in time"),
+        Refusal::SandboxDied => (Code::SandboxDied, "the sandbox ended during the call"),
+        Refusal::ForkFailed => (Code::Overloaded, "no sandbox could be made"),
+        Refusal::CallTimedOut => (Code::CallTimedOut, "longer than limits.runtime_sec"),
+    }
+}

@@ -1,0 +1,408 @@
+//! The registry's endpoints: uploads, listings, rollbacks, removals.
+//!
+//! ```text
+//!   PUT: body --> memory file --ended--> helper: unpack, check, keep, publish --> engine --> answer
+//!   all others:                          helper: look or change              --> engine --> answer
+//! ```
+//!
+//! The engine hears of a change before the client does: whoever has read the answer of an upload
+//! will never get an answer of the old code.
+
+use super::front::Client;
+use super::functions::{self, Code as Loaded, Put};
+use super::worker::{self, Worker};
+use crate::base::FunctionName;
+use crate::config::words::OnHangup;
+use crate::engine::Event;
+use crate::host::code::{Bad, Files, Listed, Version};
+use crate::host::log::Moment;
+use crate::http::{Code, Problem};
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::time::Duration;
+
+/// Uploads whose bodies are on their way at once: each may hold `[http] max_body_mb` of memory.
+const UPLOADS_MAX: usize = 8;
+/// The longest body of a rollback.
+const ROLLBACK_BYTES_MAX: u64 = 4096;
+
+/// A body that is collected.
+#[derive(Debug)]
+struct Upload {
+    client: Client,
+    name: FunctionName,
+    purpose: Purpose,
+    body: File,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Purpose {
+    Code,
+    Rollback,
+}
+
+/// Bodies that are collected, each for one client.
+#[derive(Debug, Default)]
+pub(super) struct Uploads {
+    list: Vec<Upload>,
+    number: u64,
+}
+
+impl Uploads {
+    pub(super) fn forget(&mut self, client: Client) {
+        self.list.retain(|upload| upload.client != client);
+    }
+
+    pub(super) fn is_of(&self, client: Client) -> bool {
+        self.list.iter().any(|upload| upload.client == client)
+    }
+}
+
+/// What a helper did for a client.
+#[derive(Debug)]
+pub(super) struct Done {
+    client: Client,
+    change: Change,
+    answer: Result<(u16, Value), (Code, String)>,
+}
+
+#[derive(Debug)]
+enum Change {
+    Nothing,
+    Code(FunctionName, Box<Loaded>),
+    Removed(FunctionName),
+}
+
+type Outcome = (Change, Result<(u16, Value), (Code, String)>);
+
+fn refused(bad: Bad) -> (Code, String) {
+    match bad {
+        Bad::Archive(why) => (Code::BadFunction, why),
+        Bad::Host(error) => failed(error),
+    }
+}
+
+/// The disk is at fault. What it says names no path.
+fn failed(error: io::Error) -> (Code, String) {
+    log::error!(event = "registry-failed"; "the registry: {error}");
+    (
+        Code::Overloaded,
+        format!("the registry cannot be used: {}", error.kind()),
+    )
+}
+
+fn missing() -> (Code, String) {
+    (
+        Code::NoSuchFunction,
+        "the registry has none of this name".to_owned(),
+    )
+}
+
+impl Worker {
+    fn read_only(&mut self, client: Client) {
+        let detail = "functions come from [registry] url, which is not a directory: put them there";
+        self.refuse(client, &Problem::new(Code::ReadOnlyRegistry, detail));
+    }
+
+    /// Has a helper do something for a client.
+    fn ask_registry(
+        &mut self,
+        client: Client,
+        job: impl FnOnce(&Files) -> Outcome + Send + 'static,
+    ) {
+        let Some(registry) = self.registry.clone() else {
+            return self.read_only(client);
+        };
+        let job = move || {
+            let (change, answer) = job(&registry);
+            worker::Done::Registry(Done {
+                client,
+                change,
+                answer,
+            })
+        };
+        if self.helpers.submit(job).is_err() {
+            let detail = "as many registry operations as there may be are under way";
+            self.refuse(client, &Problem::new(Code::Overloaded, detail));
+        }
+    }
+
+    pub(super) fn list_functions(&mut self, client: Client) {
+        self.ask_registry(client, |registry| {
+            let answer = registry.list().map_err(failed).map(|listed| {
+                let rows: Vec<Value> = listed
+                    .iter()
+                    .map(|row| listed_json(registry, row))
+                    .collect();
+                (200, json!({ "functions": rows }))
+            });
+            (Change::Nothing, answer)
+        });
+    }
+
+    pub(super) fn show_function(&mut self, client: Client, name: FunctionName) {
+        self.ask_registry(client, move |registry| {
+            let answer = registry.get(&name).map_err(failed).and_then(|row| {
+                row.map(|row| (200, listed_json(registry, &row)))
+                    .ok_or_else(missing)
+            });
+            (Change::Nothing, answer)
+        });
+    }
+
+    pub(super) fn list_versions(&mut self, client: Client, name: FunctionName) {
+        self.ask_registry(client, move |registry| {
+            let answer = registry.get(&name).map_err(failed).and_then(|found| {
+                found.ok_or_else(missing)?;
+                let versions = registry.versions(&name).map_err(failed)?;
+                let rows: Vec<Value> = versions.iter().map(version_json).collect();
+                Ok((200, json!({ "versions": rows })))
+            });
+            (Change::Nothing, answer)
+        });
+    }
+
+    pub(super) fn show_settings(&mut self, client: Client, name: FunctionName) {
+        let limits = self.config.limits.clone();
+        let network = self.config.sandbox.network;
+        self.ask_registry(client, move |registry| {
+            let answer = registry.find(&name).map_err(failed).and_then(|found| {
+                let image = registry
+                    .load(&found.ok_or_else(missing)?)
+                    .map_err(refused)?;
+                let asked = functions::settings(&image).map_err(refused)?;
+                let on_hangup = asked.on_hangup.unwrap_or(limits.on_hangup);
+                let methods = if asked.methods.is_empty() {
+                    vec!["*".to_owned()]
+                } else {
+                    asked.methods
+                };
+                let max_instances = asked.max_instances.or(limits.max_instances);
+                Ok((
+                    200,
+                    json!({
+                        "limits": {
+                            "mem_mb": asked.mem_bytes.unwrap_or(limits.mem_bytes) >> 20,
+                            "procs": asked.procs.unwrap_or(limits.procs),
+                            "cpu_percent": asked.cpu_percent.unwrap_or(limits.cpu_percent),
+                            "runtime_sec": asked.runtime.unwrap_or(limits.runtime).as_secs(),
+                            "max_instances": max_instances.unwrap_or(0),
+                            "queue": asked.queue.unwrap_or(limits.queue),
+                        },
+                        "on_hangup": OnHangup::word(on_hangup),
+                        "environment": asked.environment,
+                        "triggers": { "http": methods },
+                        "reuse_sandbox": asked.reuse_sandbox.unwrap_or(true),
+                        "zygote": asked.zygote.unwrap_or(true),
+                        "network": asked.network.unwrap_or(network).word(),
+                    }),
+                ))
+            });
+            (Change::Nothing, answer)
+        });
+    }
+
+    pub(super) fn remove_function(&mut self, client: Client, name: FunctionName) {
+        self.ask_registry(client, move |registry| match registry.delete(&name) {
+            Ok(true) => (
+                Change::Removed(name),
+                Ok((200, json!({ "removed": name.as_str() }))),
+            ),
+            Ok(false) => (Change::Nothing, Err(missing())),
+            Err(error) => (Change::Nothing, Err(failed(error))),
+        });
+    }
+
+    pub(super) fn upload_begins(&mut self, client: Client, name: FunctionName) {
+        self.collect(client, name, Purpose::Code);
+    }
+
+    pub(super) fn roll_back(&mut self, client: Client, name: FunctionName) {
+        self.collect(client, name, Purpose::Rollback);
+    }
+
+    fn collect(&mut self, client: Client, name: FunctionName, purpose: Purpose) {
+        if self.registry.is_none() {
+            return self.read_only(client);
+        }
+        if self.uploads.list.len() == UPLOADS_MAX {
+            let detail = "as many uploads as there may be are under way";
+            return self.refuse(client, &Problem::new(Code::Overloaded, detail));
+        }
+        let memory = memfd::MemfdOptions::default().create("upload");
+        let Ok(memory) = memory else {
+            let detail = "there is no memory for one more upload";
+            return self.refuse(client, &Problem::new(Code::Overloaded, detail));
+        };
+        self.uploads.list.push(Upload {
+            client,
+            name,
+            purpose,
+            body: memory.into_file(),
+        });
+        self.front.stream_body(client);
+        self.collect_more(client);
+    }
+
+    /// More of a collected body can be taken.
+    pub(super) fn collect_more(&mut self, client: Client) {
+        let uploads = &mut self.uploads;
+        let Some(index) = uploads
+            .list
+            .iter()
+            .position(|upload| upload.client == client)
+        else {
+            return;
+        };
+        loop {
+            let body = self.front.body(client);
+            let (count, is_last) = (body.bytes.len(), body.is_last);
+            let written = uploads.list[index].body.write_all(body.bytes);
+            if count > 0 {
+                self.front.take_body(client, count);
+            }
+            if written.is_err() {
+                uploads.list.swap_remove(index);
+                let detail = "there is no memory for the rest of the upload";
+                return self.refuse(client, &Problem::new(Code::Overloaded, detail));
+            }
+            if is_last {
+                break;
+            }
+            if count == 0 {
+                return;
+            }
+        }
+        uploads.number += 1;
+        let number = uploads.number;
+        let upload = uploads.list.swap_remove(index);
+        match upload.purpose {
+            Purpose::Code => {
+                self.ask_registry(client, move |registry| put(registry, upload, number))
+            }
+            Purpose::Rollback => self.ask_registry(client, move |registry| again(registry, upload)),
+        }
+    }
+
+    /// A helper is done with a client's wish.
+    pub(super) fn registry_done(&mut self, done: Done) {
+        match done.change {
+            Change::Nothing => {}
+            Change::Removed(name) => {
+                if let Some(function) = self.functions.removed(&name) {
+                    self.tell(Event::FunctionRemoved { function });
+                }
+            }
+            Change::Code(name, code) => match self.functions.deployed(&name, *code, self.now) {
+                Some(function) => self.deployed(function),
+                None => log::warn!("{name} was deployed, but there is no place for it in memory"),
+            },
+        }
+        match done.answer {
+            Ok((status, value)) => self.answer_json(done.client, status, &value),
+            Err((code, detail)) => self.refuse(done.client, &Problem::new(code, &detail)),
+        }
+    }
+}
+
+/// Makes a collected body the function's code.
+fn put(registry: &Files, mut upload: Upload, number: u64) -> Outcome {
+    let name = upload.name;
+    let deployed = copy_in(registry, &mut upload.body, number)
+        .map_err(Bad::Host)
+        .and_then(|upload| Put { name, upload }.run(registry));
+    match deployed {
+        Ok((version, code)) => {
+            let mut answer = version_json(&version);
+            answer["name"] = json!(name.as_str());
+            (Change::Code(name, Box::new(code)), Ok((200, answer)))
+        }
+        Err(bad) => (Change::Nothing, Err(refused(bad))),
+    }
+}
+
+fn copy_in(
+    registry: &Files,
+    body: &mut File,
+    number: u64,
+) -> io::Result<crate::host::code::Upload> {
+    body.seek(SeekFrom::Start(0))?;
+    let mut upload = registry.incoming(number)?;
+    io::copy(body, &mut upload.file)?;
+    Ok(upload)
+}
+
+/// Lets an earlier version serve again: the one the body names, else the one before.
+fn again(registry: &Files, mut upload: Upload) -> Outcome {
+    let name = upload.name;
+    let number = match wanted_version(&mut upload.body) {
+        Ok(number) => number,
+        Err(why) => return (Change::Nothing, Err((Code::BadFunction, why))),
+    };
+    let outcome = registry
+        .rollback(&name, number)
+        .map_err(refused)
+        .and_then(|version| {
+            let version = version.ok_or_else(|| {
+                let why = "no such version is kept (GET /registry/NAME/versions lists them)";
+                (Code::NoSuchFunction, why.to_owned())
+            })?;
+            let found = registry.find(&name).map_err(failed)?.ok_or_else(missing)?;
+            let code = functions::load(registry, found).map_err(refused)?;
+            let mut answer = version_json(&version);
+            answer["name"] = json!(name.as_str());
+            Ok((code, answer))
+        });
+    match outcome {
+        Ok((code, answer)) => (Change::Code(name, Box::new(code)), Ok((200, answer))),
+        Err(problem) => (Change::Nothing, Err(problem)),
+    }
+}
+
+fn wanted_version(body: &mut File) -> Result<Option<u64>, String> {
+    let mut text = String::new();
+    let read = body
+        .seek(SeekFrom::Start(0))
+        .and_then(|_| body.take(ROLLBACK_BYTES_MAX).read_to_string(&mut text));
+    if read.is_err() {
+        return Err("the body is no text".to_owned());
+    }
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let value: Value = serde_json::from_str(&text)
+        .map_err(|_| "the body is no JSON (send {\"version\": N}, or nothing)".to_owned())?;
+    match &value["version"] {
+        Value::Null => Ok(None),
+        Value::Number(number) if number.is_u64() => Ok(number.as_u64()),
+        Value::String(text) if text.parse::<u64>().is_ok() => Ok(text.parse().ok()),
+        other => Err(format!("{other} is no version (versions are numbers)")),
+    }
+}
+
+fn moment(unix_secs: i64) -> String {
+    Moment(Duration::from_secs(unix_secs.try_into().unwrap_or(0))).to_string()
+}
+
+fn version_json(version: &Version) -> Value {
+    json!({
+        "version": version.number,
+        "digest": version.digest,
+        "bytes": version.bytes,
+        "uploaded": moment(version.uploaded_secs),
+    })
+}
+
+fn listed_json(registry: &Files, row: &Listed) -> Value {
+    let version = registry
+        .versions(&row.name)
+        .ok()
+        .and_then(|all| all.first().cloned());
+    json!({
+        "name": row.name.as_str(),
+        "version": version.map(|version| version.number),
+        "bytes": row.bytes,
+        "uploaded": moment(row.modified_secs),
+    })
+}

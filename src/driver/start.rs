@@ -1,0 +1,288 @@
+//! From a configuration to a running loop, and what is to be cleared up behind it.
+//!
+//! The order matters: signals are blocked before the first thread, the worker moves into its leaf
+//! of the cgroup tree before it starts anything, sockets are opened before it says that it is ready.
+
+use super::calls::Calls;
+use super::front::{self, Front};
+use super::functions::Functions;
+use super::listen::Sockets;
+use super::registry::Uploads;
+use super::settings;
+use super::stats::Stats;
+use super::token::Owner;
+use super::worker::{Origin, Phase, Worker};
+use crate::base::{Key, Limits, Time};
+use crate::config::load::Request;
+use crate::config::meaning::RegistryUrl;
+use crate::config::words::{Backend, LogTarget};
+use crate::config::{Config, Machine};
+use crate::engine::Engine;
+use crate::host::code::Files;
+use crate::host::helper::Helpers;
+use crate::host::log as sink;
+use crate::host::service::{Controller, Delegation, Manager};
+use crate::io::{self, Interest, Io, Wanted};
+use crate::sys::signals::Signals;
+use crate::sys::{clock, machine as size};
+use serde_json::json;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+/// The bounds of the one `io`.
+pub(super) const IO_LIMITS: io::Limits = io::Limits {
+    handles: 1 << 17,
+    chunks: 256,
+    chunk_bytes: 32 * 1024,
+    completions: 256,
+};
+/// Threads for work that blocks, and how much of it may wait.
+const HELPERS: usize = 2;
+const JOBS_MAX: usize = 1024;
+/// Of a token file; a token is a line.
+const TOKEN_BYTES_MAX: usize = 4096;
+
+/// What a worker is started with.
+#[derive(Debug)]
+pub struct Start {
+    pub config: Config,
+    /// How the configuration was read: a reload reads it again.
+    pub request: Request,
+    pub machine: Machine,
+}
+
+/// Why there is no worker. `Display` is the line for the operator.
+#[derive(Debug)]
+pub enum Failure {
+    /// What was configured cannot be: exit code 78.
+    Configuration(String),
+    /// The machine does not let us: exit code 1.
+    Machine(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configuration(text) | Self::Machine(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+fn machine<E: fmt::Display>(what: &str) -> impl Fn(E) -> Failure {
+    move |error| Failure::Machine(format!("{what}: {error}"))
+}
+
+/// Runs a worker until it is told to end.
+pub fn serve(start: Start) -> Result<(), Failure> {
+    let started = clock::now();
+    let Start {
+        config,
+        request,
+        machine: cpu_and_memory,
+    } = start;
+    sink::configure(log_target(&config), config.log.level.filter())
+        .map_err(|error| Failure::Configuration(error.to_string()))?;
+    let signals = Signals::take().map_err(machine("signals"))?;
+    let token = token(&config)?;
+    make_directories(&config)?;
+    let descriptors = size::raise_descriptor_limit().map_err(machine("limit of descriptors"))?;
+    let manager = Manager::from_environment().map_err(machine("service manager"))?;
+    let delegation = Delegation::take().map_err(|error| Failure::Machine(error.to_string()))?;
+    let sockets = Sockets::open(&config.http).map_err(|why| Failure::Machine(why.to_string()))?;
+    let (io, chosen) = Io::new(wanted(config.io.backend), IO_LIMITS)
+        .map_err(|why| Failure::Configuration(why.to_string()))?;
+    if let Some(why) = &chosen.fallback {
+        log::warn!(event = "io-fallback"; "epoll instead of io_uring: {why}");
+    }
+    for missing in &delegation.why_not {
+        log::warn!(event = "limits-not-enforced"; "{missing}");
+    }
+    let origin = Origin {
+        request,
+        machine: cpu_and_memory,
+        descriptors,
+        sockets_are_passed: sockets.are_passed,
+        listening: sockets.to_string(),
+        back_end: chosen.back_end,
+        limits: limits_json(&delegation),
+        started,
+    };
+    let pid_file = write_pid_file(&config)?;
+    let (mut worker, sockets) = assemble(config, origin, io, manager, signals, sockets, token)?;
+    log::info!(
+        event = "worker-ready", backend = chosen.back_end.to_string().as_str();
+        "olworker {} is ready on {} ({})",
+        env!("CARGO_PKG_VERSION"), worker.origin.listening, chosen
+    );
+    worker.begin();
+    let ended = worker.run();
+    worker.end();
+    drop(worker);
+    sockets.clean_up();
+    let _ = fs::remove_file(pid_file);
+    if let Err(error) = delegation.leave() {
+        log::warn!("{error}");
+    }
+    log::info!(event = "worker-ended"; "the worker has ended");
+    log::logger().flush();
+    ended.map_err(machine("the loop"))
+}
+
+/// Puts the parts together. The sockets come back without their descriptors.
+fn assemble(
+    config: Config,
+    origin: Origin,
+    mut io: Io,
+    manager: Manager,
+    signals: Signals,
+    mut sockets: Sockets,
+    token: Option<String>,
+) -> Result<(Worker, Sockets), Failure> {
+    let full = |_| Failure::Machine("too few descriptors to begin with (raise LimitNOFILE)".into());
+    let now = clock::now();
+    let front_limits = front::Limits::new(&config.http, &IO_LIMITS);
+    let clients_max = front_limits.connections + front::ACCEPTED_IN_FLIGHT_MAX;
+    let mut front = Front::new(front_limits, now, clock::wall().as_secs());
+    for listener in sockets.listeners.drain(..) {
+        front
+            .listen(listener.descriptor, listener.via, &mut io)
+            .map_err(full)?;
+    }
+    let signals = io
+        .add(
+            signals.into_descriptor(),
+            Owner::Signals.token(Key::<()>::new(0, 0)),
+        )
+        .map_err(full)?;
+    io.watch(signals, Interest::Readable);
+    let helpers = Helpers::start("helper", HELPERS, JOBS_MAX).map_err(machine("threads"))?;
+    let finished = helpers
+        .finished_fd()
+        .try_clone_to_owned()
+        .map_err(machine("descriptors"))?;
+    let helpers_done = io
+        .add(finished, Owner::Helper.token(Key::<()>::new(0, 0)))
+        .map_err(full)?;
+    io.watch(helpers_done, Interest::Readable);
+    let registry = match &config.registry.url {
+        RegistryUrl::Files(path) => Some(open_registry(&config, path)?),
+        RegistryUrl::Web(_) | RegistryUrl::S3(_) => None,
+    };
+    let limits = Limits::DEFAULT;
+    let params = settings::params(&config, origin.descriptors, origin.machine.cpus);
+    let seed = size::random_u64();
+    let worker = Worker {
+        functions: Functions::new(limits.functions as usize, config.registry.cache),
+        calls: Calls::new(limits.calls as usize, clients_max, (seed >> 32) as u32),
+        uploads: Uploads::default(),
+        stats: Stats::default(),
+        engine: Engine::new(limits, params, seed),
+        phase: Phase::Serving,
+        now,
+        io,
+        front,
+        manager,
+        helpers,
+        registry,
+        token,
+        signals,
+        helpers_done,
+        watchdog_due: Time::ZERO,
+        status_due: Time::ZERO,
+        status_told: String::new(),
+        tree_generation: 0,
+        told: std::collections::VecDeque::new(),
+        is_telling: false,
+        effects: Vec::new(),
+        completions: Vec::new(),
+        done: Vec::new(),
+        config,
+        origin,
+    };
+    Ok((worker, sockets))
+}
+
+/// Where `[log] target` leads.
+pub(super) fn log_target(config: &Config) -> sink::Target {
+    match config.log.target {
+        LogTarget::Auto => sink::Target::Auto,
+        LogTarget::Journal => sink::Target::Journal,
+        LogTarget::Syslog => sink::Target::Syslog,
+        LogTarget::Stderr => sink::Target::Stderr,
+    }
+}
+
+fn open_registry(config: &Config, path: &Path) -> Result<Files, Failure> {
+    Files::open(
+        path,
+        &config.home.cache,
+        config.registry.keep_versions as usize,
+    )
+    .map_err(|error| {
+        let path = path.display();
+        Failure::Machine(format!(
+            "the registry {path} cannot be used: {error} (check [registry] url and its permissions)"
+        ))
+    })
+}
+
+fn wanted(backend: Backend) -> Wanted {
+    match backend {
+        Backend::Auto => Wanted::Auto,
+        Backend::Epoll => Wanted::Epoll,
+        Backend::IoUring => Wanted::IoUring,
+    }
+}
+
+/// The token that opens the administrative endpoints over TCP.
+fn token(config: &Config) -> Result<Option<String>, Failure> {
+    let Some(path) = &config.http.admin_token_file else {
+        return Ok(None);
+    };
+    let bad = |why: String| {
+        Failure::Configuration(format!(
+            "[http] admin_token_file: {}: {why} (write one line with the token there, readable by \
+             root only)",
+            path.display()
+        ))
+    };
+    let text = fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+    let token = text.trim();
+    if token.is_empty() || token.len() > TOKEN_BYTES_MAX || token.contains(char::is_whitespace) {
+        return Err(bad("it does not hold one token".to_owned()));
+    }
+    Ok(Some(token.to_owned()))
+}
+
+fn make_directories(config: &Config) -> Result<(), Failure> {
+    let home = &config.home;
+    for directory in [&home.run, &home.state, &home.cache] {
+        fs::create_dir_all(directory).map_err(|error| {
+            let directory = directory.display();
+            Failure::Machine(format!(
+                "{directory}: {error} (make it, or run as root; `--dir DIR` runs a worker elsewhere)"
+            ))
+        })?;
+    }
+    Ok(())
+}
+
+fn write_pid_file(config: &Config) -> Result<std::path::PathBuf, Failure> {
+    let path = config.home.pid_file();
+    fs::write(&path, format!("{}\n", std::process::id())).map_err(|error| {
+        Failure::Machine(format!(
+            "{}: {error} (check its permissions)",
+            path.display()
+        ))
+    })?;
+    Ok(path)
+}
+
+fn limits_json(delegation: &Delegation) -> serde_json::Value {
+    let enforced: Vec<&str> = delegation.enforced.iter().map(Controller::name).collect();
+    let not: Vec<String> = delegation.why_not.iter().map(ToString::to_string).collect();
+    json!({ "enforced": enforced, "not_enforced": not })
+}

@@ -1,0 +1,236 @@
+//! The loop: completions to events to the engine, its effects to the rooms that do them.
+//!
+//! ```text
+//!   io.wait ──▶ front ──▶ requests ──┐                       ┌──▶ front (answers)
+//!           ──▶ instances, zygotes ──┼──▶ tell ──▶ engine ──▶│──▶ instances, zygotes
+//!           ──▶ helpers, signals ────┘     ▲                 └──▶ helpers, log
+//!                                          └── what could not be done ──┘
+//! ```
+//!
+//! The clock is read once a turn. Events are told one at a time: the effects of one are done before
+//! the next is told, and what fails while doing them is told after that. The parts of this type's
+//! work are in the files named after them: `requests`, `answers`, `effects`, `service`, ...
+
+use super::calls::Calls;
+use super::front::Front;
+use super::functions::{Checked, Functions};
+use super::registry::Uploads;
+use super::stats::Stats;
+use super::token::Owner;
+use crate::base::Time;
+use crate::config::load::Request;
+use crate::config::{Config, Machine};
+use crate::engine::{Effect, Engine, Event};
+use crate::host::code::Files;
+use crate::host::helper::Helpers;
+use crate::host::log as sink;
+use crate::host::service::Manager;
+use crate::io::{BackEnd, Completion, Handle, Interest, Io};
+use crate::sys::clock;
+use std::collections::VecDeque;
+
+/// Something a helper finished.
+#[derive(Debug)]
+pub(super) enum Done {
+    Checked(Checked),
+    Registry(super::registry::Done),
+}
+
+/// Whether the loop goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    Serving,
+    /// Until everything is answered, or this moment.
+    Draining {
+        deadline: Time,
+        /// When nothing was left to answer; open connections get a little longer.
+        quiet: Option<Time>,
+    },
+    Ended,
+}
+
+/// What the worker was started as; a reload starts from it again.
+#[derive(Debug)]
+pub(super) struct Origin {
+    pub(super) request: Request,
+    pub(super) machine: Machine,
+    /// This process's limit of open descriptors.
+    pub(super) descriptors: u64,
+    pub(super) sockets_are_passed: bool,
+    pub(super) listening: String,
+    pub(super) back_end: BackEnd,
+    /// What `/status` says about limits: which are enforced, and why others are not.
+    pub(super) limits: serde_json::Value,
+    pub(super) started: Time,
+}
+
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) config: Config,
+    pub(super) origin: Origin,
+    pub(super) phase: Phase,
+    pub(super) now: Time,
+
+    pub(super) io: Io,
+    pub(super) front: Front,
+    pub(super) engine: Engine,
+    pub(super) manager: Manager,
+    pub(super) helpers: Helpers<Done>,
+    /// None where functions come from elsewhere than a directory.
+    pub(super) registry: Option<Files>,
+    pub(super) token: Option<String>,
+
+    pub(super) functions: Functions,
+    pub(super) calls: Calls,
+    pub(super) uploads: Uploads,
+    pub(super) stats: Stats,
+
+    pub(super) signals: Handle,
+    pub(super) helpers_done: Handle,
+    pub(super) watchdog_due: Time,
+    pub(super) status_due: Time,
+    pub(super) status_told: String,
+    pub(super) tree_generation: u32,
+
+    /// Told to the engine as soon as the effects of the one before are done.
+    pub(super) told: VecDeque<Event>,
+    pub(super) is_telling: bool,
+    pub(super) effects: Vec<Effect>,
+    pub(super) completions: Vec<Completion>,
+    pub(super) done: Vec<Done>,
+}
+
+impl Worker {
+    /// Turns until the worker has ended.
+    pub(super) fn run(&mut self) -> std::io::Result<()> {
+        while self.phase != Phase::Ended {
+            let due = self.between_turns();
+            if self.phase == Phase::Ended {
+                break;
+            }
+            let timeout = due.map(|due| due.since(self.now));
+            self.io.wait(timeout, &mut self.completions)?;
+            self.turn();
+        }
+        Ok(())
+    }
+
+    /// Ready: whoever started the worker may know.
+    pub(super) fn begin(&mut self) {
+        self.tell_tree();
+        self.dump_tree();
+        let status = self.status();
+        self.manager.ready(&status);
+    }
+
+    /// The last words.
+    pub(super) fn end(&mut self) {
+        self.dump_tree();
+    }
+
+    /// What is done once a turn, before sleeping; the moment at which to wake.
+    fn between_turns(&mut self) -> Option<Time> {
+        let service = [self.report(), self.drained()];
+        let rooms = [self.front.next_deadline(), self.engine.next_deadline()];
+        sink::pump();
+        service.into_iter().chain(rooms).flatten().min()
+    }
+
+    /// Everything that has happened, and everything that is due.
+    fn turn(&mut self) {
+        self.now = clock::now();
+        self.front.set_time(self.now, clock::wall().as_secs());
+        let mut completions = core::mem::take(&mut self.completions);
+        for completion in completions.drain(..) {
+            self.completed(completion);
+        }
+        self.completions = completions;
+        self.front.expire(&mut self.io);
+        if self
+            .engine
+            .next_deadline()
+            .is_some_and(|due| due <= self.now)
+        {
+            self.expire();
+        }
+        while let Some(event) = self.front.next_event() {
+            self.front_event(event);
+        }
+        self.front.flush(&mut self.io);
+    }
+
+    fn completed(&mut self, Completion { token, what }: Completion) {
+        let (owner, _) = Owner::of::<()>(token);
+        match owner {
+            Owner::Listener | Owner::Client => self.front.completed(token, what, &mut self.io),
+            Owner::Signals => {
+                self.signalled();
+                self.io.watch(self.signals, Interest::Readable);
+            }
+            Owner::Helper => {
+                self.helped();
+                self.io.watch(self.helpers_done, Interest::Readable);
+            }
+            Owner::Instance
+            | Owner::InstanceExit
+            | Owner::Zygote
+            | Owner::ZygoteExit
+            | Owner::Output
+            | Owner::Kernel => unreachable!("nothing of {owner:?} was added to io"),
+        }
+    }
+
+    /// Helpers have finished something.
+    fn helped(&mut self) {
+        let mut done = core::mem::take(&mut self.done);
+        self.helpers.collect(&mut done);
+        for done in done.drain(..) {
+            match done {
+                Done::Checked(checked) => {
+                    let function = checked.function;
+                    let resolved = self.functions.checked(checked, self.now);
+                    self.resolved(function, resolved);
+                }
+                Done::Registry(done) => self.registry_done(done),
+            }
+        }
+        self.done = done;
+    }
+
+    /// Tells the engine what happened and does what it says. What is told while doing that waits
+    /// its turn: the engine meets one event at a time.
+    pub(super) fn tell(&mut self, event: Event) {
+        self.told.push_back(event);
+        self.hear_engine();
+    }
+
+    fn hear_engine(&mut self) {
+        if self.is_telling {
+            return;
+        }
+        self.is_telling = true;
+        while let Some(event) = self.told.pop_front() {
+            self.effects.extend(self.engine.handle(event, self.now));
+            self.perform();
+        }
+        self.is_telling = false;
+    }
+
+    /// Time passed for the engine.
+    fn expire(&mut self) {
+        self.effects.extend(self.engine.expire(self.now));
+        self.is_telling = true;
+        self.perform();
+        self.is_telling = false;
+        self.hear_engine();
+    }
+
+    /// Does what the engine said, in its order.
+    fn perform(&mut self) {
+        let mut effects = core::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            self.do_effect(effect);
+        }
+        self.effects = effects;
+    }
+}

@@ -1,0 +1,210 @@
+//! One instance as a process: its slot, its connection, its life.
+//!
+//! ```text
+//!   ordered --born--> alive --ended--> dead (reaped; its slot goes back to the family)
+//!      \--stillborn (the fork failed, or was lost with the zygote)--> dead
+//! ```
+//!
+//! What is written to the connection before the birth waits in it, so nobody waits for the birth.
+
+use super::cgroup::{Group, Limits};
+use super::death::{self, Cause};
+use super::family::{Scratch, Slot};
+use super::jail;
+use crate::wire::Seen;
+use crate::wire::text::TextList;
+use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Signal, pidfd_send_signal};
+use std::io;
+use std::path::Path;
+
+/// What a new instance shall be.
+#[derive(Debug, Clone, Copy)]
+pub struct Order<'a> {
+    /// Comes back in the events of its zygote.
+    pub id: u64,
+    /// The directory seen as /handler.
+    pub code: &'a Path,
+    /// All the environment it gets.
+    pub environment: &'a TextList,
+    pub hostname: &'a str,
+    pub limits: Limits,
+    pub open_files: u64,
+    /// Size of /tmp, and of /host.
+    pub scratch_bytes: u64,
+    pub network: Network<'a>,
+    /// stdout and stderr.
+    pub log: BorrowedFd<'a>,
+}
+
+/// Which network an instance has.
+#[derive(Debug, Clone, Copy)]
+pub enum Network<'a> {
+    Host,
+    /// Nothing but a loopback. A fork enters this one, which its family made; a fresh interpreter
+    /// gets one of its own.
+    None(Option<BorrowedFd<'a>>),
+}
+
+#[derive(Debug)]
+pub struct Instance {
+    id: u64,
+    slot: Slot,
+    connection: OwnedFd,
+    life: Life,
+}
+
+#[derive(Debug)]
+enum Life {
+    /// `doomed`: it is killed as soon as it is born.
+    Ordered {
+        doomed: bool,
+    },
+    Alive {
+        pid: i32,
+        pidfd: OwnedFd,
+    },
+    /// `pid`: what it was called, none who was never born.
+    Dead {
+        pid: Option<i32>,
+    },
+}
+
+/// What travels to the new process and is closed here afterwards.
+#[derive(Debug)]
+pub(super) struct Outfit {
+    pub(super) connection: OwnedFd,
+    pub(super) code: OwnedFd,
+    pub(super) scratch: Scratch,
+}
+
+impl Instance {
+    /// The worker's side of a new instance, and what the other side needs.
+    pub(super) fn prepare(
+        order: &Order<'_>,
+        slot: Slot,
+        scratch: Scratch,
+    ) -> Result<(Self, Outfit), (Slot, io::Error)> {
+        let made = socketpair(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(io::Error::from)
+        .and_then(|pair| {
+            rustix::io::ioctl_fionbio(&pair.0, true)?;
+            Ok((pair, jail::read_only(order.code)?))
+        });
+        let ((connection, other), code) = match made {
+            Ok(made) => made,
+            Err(error) => return Err((slot, error)),
+        };
+        let life = Life::Ordered { doomed: false };
+        let instance = Self {
+            id: order.id,
+            slot,
+            connection,
+            life,
+        };
+        Ok((
+            instance,
+            Outfit {
+                connection: other,
+                code,
+                scratch,
+            },
+        ))
+    }
+
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The stream of frames, nonblocking.
+    pub fn connection(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
+    }
+
+    pub fn group(&mut self) -> &mut Group {
+        &mut self.slot.group
+    }
+
+    pub(super) fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    /// How far user code has come, also after its death.
+    pub fn seen(&self) -> Seen {
+        self.slot.seen()
+    }
+
+    pub fn pid(&self) -> Option<i32> {
+        match self.life {
+            Life::Alive { pid, .. } => Some(pid),
+            Life::Ordered { .. } | Life::Dead { .. } => None,
+        }
+    }
+
+    /// Readable once it has ended; none before it is born.
+    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.life {
+            Life::Alive { pidfd, .. } => Some(pidfd.as_fd()),
+            Life::Ordered { .. } | Life::Dead { .. } => None,
+        }
+    }
+
+    pub(super) fn born(&mut self, pid: i32, pidfd: OwnedFd) -> io::Result<()> {
+        let Life::Ordered { doomed } = self.life else {
+            unreachable!("an instance is born once")
+        };
+        self.life = Life::Alive { pid, pidfd };
+        if doomed { self.kill() } else { Ok(()) }
+    }
+
+    /// The fork failed: there is no process and will be none.
+    pub fn stillborn(&mut self) {
+        assert!(
+            matches!(self.life, Life::Ordered { .. }),
+            "who was born has ended instead"
+        );
+        self.life = Life::Dead { pid: None };
+    }
+
+    /// Kills everything in it. Its end is told as any other end.
+    pub fn kill(&mut self) -> io::Result<()> {
+        match &mut self.life {
+            // The first process of a pid namespace takes all others with it.
+            Life::Alive { pidfd, .. } => match pidfd_send_signal(&*pidfd, Signal::KILL) {
+                Err(rustix::io::Errno::SRCH) | Ok(()) => Ok(()),
+                Err(error) => Err(error.into()),
+            },
+            Life::Ordered { doomed } => {
+                *doomed = true;
+                Ok(())
+            }
+            Life::Dead { .. } => Ok(()),
+        }
+    }
+
+    /// To be asked when the pidfd is readable: reaps it and tells the cause.
+    pub fn ended(&mut self) -> io::Result<Option<Cause>> {
+        let Life::Alive { pid, pidfd } = &self.life else {
+            return Ok(None);
+        };
+        let cause = death::of(pidfd.as_fd(), &self.slot.group)?;
+        if cause.is_some() {
+            self.life = Life::Dead { pid: Some(*pid) };
+        }
+        Ok(cause)
+    }
+
+    /// Once it is dead: its slot, and the pid it had.
+    pub(super) fn into_remains(self) -> (Slot, Option<i32>) {
+        let Life::Dead { pid } = self.life else {
+            unreachable!("the living keep their slots")
+        };
+        (self.slot, pid)
+    }
+}

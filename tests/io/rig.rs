@@ -1,0 +1,106 @@
+//! An io under test, and what the tests say to it.
+
+use olworker::io::{Completion, Handle, Io, Limits, Token, Wanted, What};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// Longer than anything here takes; only a failing test waits so long.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Rig {
+    pub io: Io,
+    pub out: Vec<Completion>,
+    pub wanted: Wanted,
+}
+
+/// Small, so that what is rare with the true limits is common here.
+pub fn limits() -> Limits {
+    Limits {
+        handles: 64,
+        chunks: 8,
+        chunk_bytes: 1024,
+        completions: 16,
+    }
+}
+
+pub fn run(wanted: Wanted, test: fn(Rig)) {
+    run_with(wanted, limits(), test);
+}
+
+pub fn run_with<F: FnOnce(Rig)>(wanted: Wanted, limits: Limits, test: F) {
+    match Io::new(wanted, limits) {
+        Ok((io, _)) => test(Rig {
+            io,
+            out: Vec::new(),
+            wanted,
+        }),
+        Err(why) if wanted == Wanted::IoUring => skip(&why.to_string()),
+        Err(why) => panic!("{why}"),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a test that cannot run says why")]
+pub fn skip(why: &str) {
+    eprintln!("SKIP: {why}");
+}
+
+impl Rig {
+    /// The same back end with other limits.
+    pub fn with(self, limits: Limits) -> Self {
+        let (io, _) = Io::new(self.wanted, limits).unwrap();
+        Self { io, ..self }
+    }
+
+    pub fn add<T: Into<OwnedFd>>(&mut self, descriptor: T, token: u64) -> Handle {
+        self.io.add(descriptor.into(), Token(token)).unwrap()
+    }
+
+    /// Adds one end of a pair under the token; the other end is a blocking one, for the test.
+    pub fn pair(&mut self, token: u64) -> (Handle, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_read_timeout(Some(PATIENCE)).unwrap();
+        theirs.set_write_timeout(Some(PATIENCE)).unwrap();
+        (self.add(ours, token), theirs)
+    }
+
+    /// The next completion, which must come.
+    pub fn next(&mut self) -> (u64, What) {
+        while self.out.is_empty() {
+            self.io.wait(Some(PATIENCE), &mut self.out).unwrap();
+        }
+        let done = self.out.remove(0);
+        (done.token.0, done.what)
+    }
+
+    /// So many completions, in the order of their tokens.
+    pub fn next_of(&mut self, count: usize) -> Vec<(u64, What)> {
+        let mut all: Vec<_> = (0..count).map(|_| self.next()).collect();
+        all.sort_by_key(|(token, _)| *token);
+        all
+    }
+
+    /// Nothing is to complete, however often we look.
+    pub fn expect_nothing(&mut self) {
+        for _ in 0..3 {
+            self.io
+                .wait(Some(Duration::from_millis(2)), &mut self.out)
+                .unwrap();
+        }
+        assert!(self.out.is_empty(), "{:?}", self.out);
+    }
+}
+
+pub fn bytes(what: &What) -> Vec<u8> {
+    match what {
+        What::Received(Ok(chunk)) => chunk.to_vec(),
+        what => panic!("bytes expected, not {what:?}"),
+    }
+}
+
+pub fn newcomer(what: What) -> OwnedFd {
+    match what {
+        What::Accepted(Ok(newcomer)) => newcomer,
+        what => panic!("a newcomer expected, not {what:?}"),
+    }
+}
