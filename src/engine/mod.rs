@@ -45,6 +45,7 @@ mod measure;
 mod note;
 mod params;
 mod plant;
+mod record;
 mod serve;
 mod start;
 mod view;
@@ -58,6 +59,7 @@ pub use function::{Function, FunctionCounts};
 pub use instance::{Instance, InstanceState};
 pub use note::{End, Growth, Need, Note};
 pub use params::{FunctionSettings, OnHangup, Packages, Params, ZygoteSettings};
+pub use record::{Input, Recorder, Recording, SEGMENT_EVENTS, Segment};
 pub use view::{Counts, FunctionView, InstanceView, NodeView, Pool, ZygoteView};
 pub use zygote::{Zygote, ZygoteState};
 
