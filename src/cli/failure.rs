@@ -26,6 +26,8 @@ pub enum Failure {
     Said(Said),
     /// A line each, every one with a remedy of its own.
     Configuration(Vec<Problem>),
+    /// A line that another room wrote, with its remedy in it.
+    Line(Exit, String),
     /// Everything was said already; only the code is left to give.
     Silent(Exit),
 }
@@ -80,7 +82,7 @@ impl Failure {
         match self {
             Self::Said(said) => said.exit,
             Self::Configuration(_) => Exit::BadConfiguration,
-            Self::Silent(exit) => *exit,
+            Self::Line(exit, _) | Self::Silent(exit) => *exit,
         }
     }
 
@@ -95,6 +97,7 @@ impl Failure {
                 }
                 lines
             }
+            Self::Line(_, line) => format!("{program}: {}\n", one_line(line)),
             Self::Silent(_) => String::new(),
         }
     }

@@ -110,7 +110,6 @@ pub fn serve(start: Start) -> Result<(), Failure> {
         limits: limits_json(&delegation),
         started,
     };
-    let pid_file = write_pid_file(&config)?;
     let (mut worker, sockets) = assemble(config, origin, io, manager, signals, sockets, token)?;
     log::info!(
         event = "worker-ready", backend = chosen.back_end.to_string().as_str();
@@ -122,7 +121,6 @@ pub fn serve(start: Start) -> Result<(), Failure> {
     worker.end();
     drop(worker);
     sockets.clean_up();
-    let _ = fs::remove_file(pid_file);
     if let Err(error) = delegation.leave() {
         log::warn!("{error}");
     }
@@ -268,17 +266,6 @@ fn make_directories(config: &Config) -> Result<(), Failure> {
         })?;
     }
     Ok(())
-}
-
-fn write_pid_file(config: &Config) -> Result<std::path::PathBuf, Failure> {
-    let path = config.home.pid_file();
-    fs::write(&path, format!("{}\n", std::process::id())).map_err(|error| {
-        Failure::Machine(format!(
-            "{}: {error} (check its permissions)",
-            path.display()
-        ))
-    })?;
-    Ok(path)
 }
 
 fn limits_json(delegation: &Delegation) -> serde_json::Value {

@@ -1,11 +1,12 @@
 //! `olworker serve`: the daemon itself, in the foreground.
 
 use super::super::definition::{Context, Verb, many, overrides};
-use super::super::failure::Failure;
+use super::super::failure::{Exit, Failure};
 use super::super::machine;
-use super::super::output::Done;
+use super::super::output::{Done, tell};
 use super::super::pid_file::PidFile;
-use crate::config::{Loaded, Machine, Request, load, render};
+use crate::config::{Config, Loaded, Machine, Request, load, render};
+use crate::driver::{self, Start};
 use clap::builder::ValueHint;
 use clap::{Arg, ArgMatches, Command};
 use std::fs::{self, OpenOptions};
@@ -78,7 +79,10 @@ fn run(matches: &ArgMatches, context: &Context) -> Done {
     })?;
     write_effective(&loaded)?;
     let effective = loaded.config.home.effective_file();
-    let done = run_worker(loaded, request, machine);
+    for warning in &loaded.warnings {
+        tell(&format!("{}: warning: {warning}\n", context.program));
+    }
+    let done = run_worker(loaded.config, request, machine);
     let _ = fs::remove_file(effective);
     drop(ours);
     done
@@ -108,13 +112,18 @@ fn write_effective(loaded: &Loaded) -> Done {
         .map_err(|error| Failure::of_path(&path, &error, "make room, or make it writable"))
 }
 
-/// The one place where the command line meets the loop. `request` and `machine` are what a reload
-/// reads the configuration with.
-fn run_worker(loaded: Loaded, request: Request, machine: Machine) -> Done {
-    drop((loaded, request, machine));
-    Err(Failure::failed(
-        "serve",
-        "this build holds no event loop",
-        "build a newer one",
-    ))
+/// The one place where the command line meets the loop.
+fn run_worker(config: Config, request: Request, machine: Machine) -> Done {
+    let start = Start {
+        config,
+        request,
+        machine,
+    };
+    driver::serve(start).map_err(|failure| {
+        let exit = match failure {
+            driver::Failure::Configuration(_) => Exit::BadConfiguration,
+            driver::Failure::Machine(_) => Exit::Failed,
+        };
+        Failure::Line(exit, failure.to_string())
+    })
 }

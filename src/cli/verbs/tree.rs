@@ -66,6 +66,7 @@ fn dump(root: &Value, out: &mut String) {
         }
         let memory = node["mem_mb"]
             .as_f64()
+            .filter(|memory| *memory > 0.0)
             .map(|memory| format!("{memory:.1} MB"));
         let facts = [node["state"].as_str().map(str::to_owned), memory];
         let facts: Vec<String> = facts.into_iter().flatten().collect();

@@ -133,8 +133,11 @@ fn detached(mut command: Command, context: &Context, place: &Place, config: &Con
 
 /// Where it says it listens, else where it was told to.
 fn addresses(status: &Value, config: &Config) -> Vec<String> {
-    let said = status["addresses"].as_array().into_iter().flatten();
-    let said: Vec<String> = said.filter_map(Value::as_str).map(str::to_owned).collect();
+    let said = status["listening"].as_str().unwrap_or_default().split(", ");
+    let said: Vec<String> = said
+        .filter(|text| !text.is_empty())
+        .map(str::to_owned)
+        .collect();
     if !said.is_empty() {
         return said;
     }
