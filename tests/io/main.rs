@@ -16,6 +16,7 @@ macro_rules! on_both_back_ends {
 mod bounds;
 mod ends;
 mod listeners;
+mod model;
 mod rig;
 mod streams;
 mod watching;

@@ -116,8 +116,8 @@ impl Uring {
         let key = key_of(handle);
         let place = self.places.get_mut(key).expect("the handle is open");
         assert!(place.stream().receiving.is_none(), "one receive at a time");
-        // Who starves is not overtaken.
-        let first = if self.starving.is_empty() {
+        // Who starves is not overtaken; where nothing was left, trying at once is in vain.
+        let first = if self.starving.is_empty() && !place.is_drained() {
             Try::AtOnce
         } else {
             Try::Polled
@@ -276,9 +276,11 @@ impl Uring {
         buffer: Option<Box<[u8]>>,
     ) -> Option<What> {
         let place = self.places.get_mut(key)?;
-        let tried = place.stream().receiving.take().and_then(Receiving::tried)?;
+        let stream = place.stream();
+        let tried = stream.receiving.take().and_then(Receiving::tried)?;
         match (result, buffer) {
             (Ok(count), Some(buffer)) if count > 0 => {
+                stream.drained = count < buffer.len();
                 return Some(What::Received(Ok(self.pool.chunk(buffer, count))));
             }
             (_, Some(buffer)) => self.pool.give_back(buffer),
@@ -287,7 +289,7 @@ impl Uring {
         let how = match result {
             Ok(_) => return Some(What::Ended),
             Err(Errno::NOTSOCK) => {
-                place.stream().via = Via::Pipe;
+                stream.via = Via::Pipe;
                 tried
             }
             Err(Errno::NOBUFS) if self.lend_more() => tried,

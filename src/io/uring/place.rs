@@ -30,6 +30,8 @@ pub(super) struct Stream {
     pub(super) via: Via,
     pub(super) receiving: Option<Receiving>,
     pub(super) sending: Option<Ticket>,
+    /// The last receive did not fill its chunk: likely nothing is left.
+    pub(super) drained: bool,
 }
 
 #[derive(Debug)]
@@ -130,12 +132,19 @@ impl Place {
                 via: Via::Socket,
                 receiving: None,
                 sending: None,
+                drained: false,
             });
         }
         match &mut self.role {
             Role::Stream(stream) => stream,
             role => panic!("sends and receives only as a stream, not as {role:?}"),
         }
+    }
+
+    /// Worth polling first: for a socket that costs nothing.
+    pub(super) fn is_drained(&mut self) -> bool {
+        let stream = self.stream();
+        stream.drained && stream.via == Via::Socket
     }
 
     pub(super) fn receive(&mut self, ring: &mut Ring, key: Key<Self>, how: Try) {
