@@ -16,6 +16,7 @@ pub mod machine;
 pub mod output;
 pub mod pack;
 pub mod pid_file;
+pub mod plot;
 pub mod usage;
 pub mod verbs;
 

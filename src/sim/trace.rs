@@ -94,46 +94,71 @@ pub struct Header {
     pub notes: Vec<String>,
 }
 
-/// Why a trace is refused.
+/// Why a trace is refused, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceError {
     path: PathBuf,
     line: Option<u64>,
     why: String,
+    remedy: &'static str,
 }
 
 impl TraceError {
     pub(crate) fn at(line: u64, why: impl Into<String>) -> Self {
         Self {
-            path: PathBuf::new(),
             line: Some(line),
-            why: why.into(),
+            ..Self::whole(why)
         }
     }
 
+    /// Of no line in particular.
     pub(crate) fn whole(why: impl Into<String>) -> Self {
         Self {
             path: PathBuf::new(),
             line: None,
             why: why.into(),
+            remedy: "correct the trace",
         }
     }
 
+    pub(crate) fn remedied(self, remedy: &'static str) -> Self {
+        Self { remedy, ..self }
+    }
+
+    /// Names the path, unless one nearer to the error is named already.
     fn of(mut self, path: &Path) -> Self {
         if self.path.as_os_str().is_empty() {
             self.path = path.to_path_buf();
         }
         self
     }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The line where that is known, and the reason.
+    pub fn why(&self) -> String {
+        match self.line {
+            Some(line) => format!("line {line}: {}", self.why),
+            None => self.why.clone(),
+        }
+    }
+
+    pub fn remedy(&self) -> &'static str {
+        self.remedy
+    }
 }
 
 impl fmt::Display for TraceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.path.display())?;
-        if let Some(line) = self.line {
-            write!(f, "line {line}: ")?;
-        }
-        f.write_str(&self.why)
+        write!(
+            f,
+            "{}: {} ({})",
+            self.path.display(),
+            self.why(),
+            self.remedy
+        )
     }
 }
 
@@ -166,25 +191,23 @@ struct Checked {
 }
 
 impl Checked {
-    fn check(&mut self, arrival: Arrival, functions: usize) -> Result<(), String> {
+    fn check(&mut self, arrival: Arrival, functions: usize) -> Result<(), TraceError> {
         let number = self.arrivals + 1;
         let Arrival { t_ms, function } = arrival;
         if !t_ms.is_finite() || t_ms < 0.0 {
-            return Err(format!(
-                "call {number}: the time {t_ms} ms is negative or no number"
-            ));
+            let why = format!("call {number}: the time {t_ms} ms is negative or no number");
+            return Err(TraceError::whole(why));
         }
         if function as usize >= functions {
-            return Err(format!(
-                "call {number}: there is no function {function} (0 to {functions} less one)"
-            ));
+            let why = format!("call {number}: there is no function {function} among {functions}");
+            return Err(TraceError::whole(why));
         }
         if t_ms < self.last_ms {
-            return Err(format!(
-                "call {number} at {t_ms} ms is earlier than the one before it at {} ms \
-                 (sort the trace)",
-                self.last_ms
-            ));
+            let before = self.last_ms;
+            let why = format!(
+                "call {number} at {t_ms} ms is earlier than the one before it at {before} ms"
+            );
+            return Err(TraceError::whole(why).remedied("sort the trace by time"));
         }
         self.arrivals = number;
         self.last_ms = t_ms;
@@ -246,9 +269,8 @@ impl Reader {
             let Some(arrival) = next else {
                 return Ok(false);
             };
-            self.checked
-                .check(arrival, functions)
-                .map_err(|why| self.source.refuse(why).of(&self.path))?;
+            let checked = self.checked.check(arrival, functions);
+            checked.map_err(|error| self.source.locate(error).of(&self.path))?;
             into.push(arrival);
         }
         Ok(true)
@@ -273,13 +295,14 @@ impl Source {
         }
     }
 
-    fn refuse(&self, why: String) -> TraceError {
-        match self {
-            Self::Json(arrivals) => TraceError::at(arrivals.line(), why),
-            Self::Recorded(arrivals) => TraceError::at(arrivals.line(), why),
-            Self::Azure(arrivals) => arrivals.refuse(why),
-            Self::Memory(_) | Self::Generated(_) => TraceError::whole(why),
-        }
+    /// Says where reading has come to.
+    fn locate(&self, error: TraceError) -> TraceError {
+        let line = match self {
+            Self::Json(arrivals) => Some(arrivals.line()),
+            Self::Recorded(arrivals) => Some(arrivals.line()),
+            Self::Azure(_) | Self::Memory(_) | Self::Generated(_) => None,
+        };
+        TraceError { line, ..error }
     }
 }
 
@@ -310,7 +333,7 @@ fn open_kind(path: &Path) -> Result<Reader, TraceError> {
                 ..Reader::from_memory("", header, arrivals)
             });
         }
-        None => return Err(TraceError::at(1, UNKNOWN)),
+        None => return Err(TraceError::at(1, "no known trace begins so").remedied(KNOWN)),
     };
     Ok(Reader {
         progress,
@@ -318,14 +341,13 @@ fn open_kind(path: &Path) -> Result<Reader, TraceError> {
     })
 }
 
-const UNKNOWN: &str = "no known trace begins so (JSON with `functions` and `events`, a recorded \
-    trace, a directory of Azure Functions 2019 files, or the Azure Functions file of 2021)";
+const KNOWN: &str = "give JSON with `functions` and `events`, a recorded trace, a directory of \
+    Azure Functions 2019 files, or the Azure Functions file of 2021";
 
 fn open_directory(path: &Path) -> Result<Reader, TraceError> {
     if !azure::is_directory_of_it(path) {
-        return Err(TraceError::whole(
-            "is a directory without `invocations_per_function_md.anon.d*.csv` files",
-        ));
+        let why = "is a directory without `invocations_per_function_md.anon.d*.csv` files";
+        return Err(TraceError::whole(why).remedied(KNOWN));
     }
     let (header, arrivals) = azure::open(path)?;
     Ok(Reader::new(path, header, Source::Azure(Box::new(arrivals))))

@@ -11,6 +11,7 @@ pub mod rm;
 pub mod rollback;
 pub mod serve;
 pub mod show;
+pub mod sim;
 pub mod stats;
 pub mod top;
 pub mod tree;

@@ -17,7 +17,6 @@ pub mod report;
 use super::sweep::Player;
 use super::trace::{Arrival, Function};
 use classic::{Classic, Edition};
-use core::fmt::Write as _;
 use report::{Counts, Outcome, Victim};
 
 /// Which simulator.
@@ -99,8 +98,17 @@ enum Simulation {
 pub struct Keep {
     /// One letter a call.
     pub outcomes: bool,
-    /// One line a call; drained by whoever prints them.
+    /// What was decided at each call; drained by whoever prints them.
     pub decisions: bool,
+}
+
+/// What was decided at one call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    pub arrival: Arrival,
+    pub outcome: Outcome,
+    /// Who had to go for it.
+    pub evicted: Vec<Victim>,
 }
 
 /// A cell being simulated.
@@ -110,8 +118,7 @@ pub struct Job {
     simulation: Simulation,
     keep: Keep,
     outcomes: String,
-    decisions: String,
-    names: Vec<String>,
+    decisions: Vec<Decision>,
 }
 
 impl Job {
@@ -123,16 +130,13 @@ impl Job {
                 Simulation::Classic(Box::new(model))
             }
         };
-        let named = if keep.decisions { functions } else { &[] };
-        let names = named.iter().map(|function| function.name.clone()).collect();
-        let (outcomes, decisions) = (String::new(), String::new());
+        let (outcomes, decisions) = (String::new(), Vec::new());
         Self {
             cell,
             simulation,
             keep,
             outcomes,
             decisions,
-            names,
         }
     }
 
@@ -151,35 +155,14 @@ impl Job {
     }
 
     /// The decisions since the last time this was asked.
-    pub fn take_decisions(&mut self) -> String {
+    pub fn take_decisions(&mut self) -> Vec<Decision> {
         core::mem::take(&mut self.decisions)
     }
 
-    fn explain(&mut self, arrival: Arrival, outcome: Outcome) {
-        let Self {
-            simulation,
-            decisions,
-            names,
-            ..
-        } = self;
-        let name = |function: u32| names[function as usize].as_str();
-        let victims: &[Victim] = match simulation {
+    fn victims(&self) -> &[Victim] {
+        match &self.simulation {
             Simulation::Classic(model) => model.victims(),
-        };
-        // Writing to a string does not fail.
-        let what = outcome.word();
-        let _ = write!(
-            decisions,
-            "{} {} {what}",
-            arrival.t_ms,
-            name(arrival.function)
-        );
-        for (index, victim) in victims.iter().enumerate() {
-            let joint = if index == 0 { "; evicted" } else { "," };
-            let Victim { function, priority } = *victim;
-            let _ = write!(decisions, "{joint} {} (worth {priority})", name(function));
         }
-        decisions.push('\n');
     }
 }
 
@@ -193,7 +176,12 @@ impl Player for Job {
                 self.outcomes.push(outcome.letter());
             }
             if self.keep.decisions {
-                self.explain(arrival, outcome);
+                let evicted = self.victims().to_vec();
+                self.decisions.push(Decision {
+                    arrival,
+                    outcome,
+                    evicted,
+                });
             }
         }
     }
@@ -236,8 +224,16 @@ mod tests {
             &[(0.0, 0), (1.0, 1), (30.0, 1)].map(|(t_ms, function)| Arrival { t_ms, function }),
         );
         assert_eq!(job.outcomes(), "mdm");
-        let wanted = "0 a miss\n1 b drop\n30 b miss; evicted a (worth 0)\n";
-        assert_eq!(job.take_decisions(), wanted);
-        assert_eq!(job.take_decisions(), "");
+        let decisions = job.take_decisions();
+        let evicted = |index: usize| decisions[index].evicted.clone();
+        assert_eq!(evicted(1), []);
+        assert_eq!(
+            evicted(2),
+            [Victim {
+                function: 0,
+                priority: 0.0
+            }]
+        );
+        assert!(job.take_decisions().is_empty());
     }
 }

@@ -145,6 +145,118 @@ impl Counts {
     }
 }
 
+/// The figures of one cell, the mean over its runs where it was run with several seeds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Summary {
+    pub runs: usize,
+    pub invocations: f64,
+    pub hits: f64,
+    pub misses: f64,
+    pub drops: f64,
+    pub evictions: f64,
+    pub exec_ms: f64,
+    pub exec_increase: f64,
+    pub paper_increase: f64,
+    /// The largest of any run.
+    pub peak_mem_mb: f64,
+    /// What a call waits beyond a warm one.
+    pub added_ms: f64,
+    pub functions: Vec<FunctionSummary>,
+}
+
+/// Means for one function.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct FunctionSummary {
+    pub hits: f64,
+    pub misses: f64,
+    pub drops: f64,
+    pub evictions: f64,
+}
+
+impl Summary {
+    pub fn of<'a, I>(functions: &[Function], runs: I) -> Self
+    where
+        I: ExactSizeIterator<Item = &'a Counts>,
+    {
+        let share = 1.0 / runs.len().max(1) as f64;
+        let mut mean = Self {
+            runs: runs.len(),
+            ..Self::default()
+        };
+        mean.functions
+            .resize(functions.len(), FunctionSummary::default());
+        let mut added_ms = 0.0;
+        for counts in runs {
+            mean.exec_ms += counts.exec_ms * share;
+            mean.exec_increase += counts.exec_increase(functions) * share;
+            mean.paper_increase += counts.paper_increase(functions) * share;
+            mean.peak_mem_mb = mean.peak_mem_mb.max(counts.peak_mem_mb);
+            added_ms += counts.added_ms * share;
+            for (mean, counts) in mean.functions.iter_mut().zip(&counts.functions) {
+                mean.hits += counts.hits as f64;
+                mean.misses += counts.misses as f64;
+                mean.drops += counts.drops as f64;
+                mean.evictions += counts.evictions as f64;
+            }
+        }
+        // Sums of whole numbers are divided last: a mean of equals is exactly theirs.
+        let runs = mean.runs.max(1) as f64;
+        for function in &mut mean.functions {
+            mean.hits += function.hits;
+            mean.misses += function.misses;
+            mean.drops += function.drops;
+            mean.evictions += function.evictions;
+            for sum in function.fields_mut() {
+                *sum /= runs;
+            }
+        }
+        for sum in [
+            &mut mean.hits,
+            &mut mean.misses,
+            &mut mean.drops,
+            &mut mean.evictions,
+        ] {
+            *sum /= runs;
+        }
+        mean.invocations = mean.hits + mean.misses + mean.drops;
+        mean.added_ms = if mean.invocations > 0.0 {
+            added_ms / mean.invocations
+        } else {
+            0.0
+        };
+        mean
+    }
+
+    /// Misses among the served calls.
+    pub fn cold_percent(&self) -> f64 {
+        percent(self.misses, self.hits + self.misses)
+    }
+
+    /// Drops among all calls.
+    pub fn dropped_percent(&self) -> f64 {
+        percent(self.drops, self.invocations)
+    }
+}
+
+impl FunctionSummary {
+    fn fields_mut(&mut self) -> [&mut f64; 4] {
+        [
+            &mut self.hits,
+            &mut self.misses,
+            &mut self.drops,
+            &mut self.evictions,
+        ]
+    }
+}
+
+fn percent(part: f64, whole: f64) -> f64 {
+    if whole > 0.0 {
+        100.0 * part / whole
+    } else {
+        0.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

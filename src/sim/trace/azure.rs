@@ -11,9 +11,10 @@
 //! | `mem_mb` | the average of the application, shared evenly by its functions |
 //! | calls of a minute | evenly apart, behind a delay that each function has of its own |
 //!
-//! The delay, a fixed share of the gap, keeps functions that are called once a minute from all coming at the stroke of it, and
-//! a timer's calls a minute apart. Functions without a duration or a memory figure are left out and
-//! counted in a note. Held at a time: the functions, and one day's cells that are not zero.
+//! The delay, a fixed share of the gap, keeps functions that are called once a minute from all
+//! coming at the stroke of it, and a timer's calls a minute apart. Functions without a duration or
+//! a memory figure are left out and counted in a note. Held at a time: the functions, and one day's
+//! cells that are not zero.
 //!
 //! **2021.** `app,func,end_timestamp,duration` in seconds, a line a call. It knows neither memory
 //! nor starts; constants stand in, and a note says so. It is sorted by arrival in memory.
@@ -63,7 +64,6 @@ pub struct Arrivals {
     cells: std::iter::Peekable<std::vec::IntoIter<Cell>>,
     /// The arrivals of a minute, the last first.
     minute: Vec<Arrival>,
-    at: PathBuf,
 }
 
 /// Whether a directory holds a 2019 trace.
@@ -116,7 +116,7 @@ pub fn open(path: &Path) -> Result<(Header, Arrivals), TraceError> {
     }
     let cells = Vec::new().into_iter().peekable();
     let days = days.into_iter();
-    let (at, minute) = (path.to_path_buf(), Vec::new());
+    let minute = Vec::new();
     Ok((
         header,
         Arrivals {
@@ -126,7 +126,6 @@ pub fn open(path: &Path) -> Result<(Header, Arrivals), TraceError> {
             day: 0,
             cells,
             minute,
-            at,
         },
     ))
 }
@@ -262,10 +261,6 @@ fn survey(
 }
 
 impl Arrivals {
-    pub fn refuse(&self, why: String) -> TraceError {
-        TraceError::whole(why).of(&self.at)
-    }
-
     pub fn next(&mut self) -> Result<Option<Arrival>, TraceError> {
         loop {
             if let Some(arrival) = self.minute.pop() {
@@ -282,7 +277,6 @@ impl Arrivals {
             cells.sort_unstable();
             self.cells = cells.into_iter().peekable();
             self.day += 1;
-            self.at = day;
         }
     }
 

@@ -46,7 +46,9 @@ impl Read for Counted {
 
 /// A file's content, decompressed where it begins as gzip does.
 pub fn open(path: &Path) -> Result<(Bytes, Progress), TraceError> {
-    let cannot = |error: std::io::Error| TraceError::whole(format!("cannot be opened: {error}"));
+    let cannot = |error: std::io::Error| {
+        TraceError::whole(format!("cannot be opened: {error}")).remedied("name a trace")
+    };
     let file = File::open(path).map_err(cannot)?;
     let total = file.metadata().map_err(cannot)?.len();
     let progress = Progress {

@@ -59,8 +59,8 @@ pub fn open(
     let (again, progress) = bytes::open(path)?;
     let mut lexer = Lexer::new(again);
     if lexer.peek()?.is_none() || !to_events(&mut lexer, &mut None)? {
-        let why = "`functions` come after `events`, so it is read twice (save it to a file first)";
-        return Err(lexer.refuse(why));
+        let why = "`functions` come after `events`, so it is read twice";
+        return Err(lexer.refuse(why).remedied("save it to a file first"));
     }
     let arrivals = Arrivals {
         lexer,

@@ -74,13 +74,15 @@ impl Lexer {
 
     fn read_error(&self, error: &std::io::Error) -> TraceError {
         match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => {
-                self.refuse("the gzip stream ends in the middle (copy the file again)")
-            }
-            std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData => self.refuse(
-                format!("the gzip stream is damaged: {error} (copy the file again)"),
-            ),
-            _ => self.refuse(format!("cannot be read: {error}")),
+            std::io::ErrorKind::UnexpectedEof => self
+                .refuse("the gzip stream ends in the middle")
+                .remedied("copy the file again"),
+            std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData => self
+                .refuse(format!("the gzip stream is damaged: {error}"))
+                .remedied("copy the file again"),
+            _ => self
+                .refuse(format!("cannot be read: {error}"))
+                .remedied("name a file that can be read"),
         }
     }
 

@@ -114,9 +114,9 @@ pub fn open(
     let (again, progress) = bytes::open(path)?;
     let mut lines = Lexer::new(again);
     if lines.byte()?.is_none() {
-        return Err(TraceError::whole(
-            "a recorded trace is read twice (save it to a file first)",
-        ));
+        return Err(
+            TraceError::whole("a recorded trace is read twice").remedied("save it to a file first")
+        );
     }
     let waiting = BinaryHeap::new();
     Ok((

@@ -133,7 +133,7 @@ const RECORDED: &str = r#"
 {"event": "package", "name": "six==1.0", "top": ["six"], "import_ms": 1.5, "mem_mb": 0.1}
 {"event": "function", "name": "b", "packages": ["six==1.0"], "imports": ["six"]}
 {"t": 2.5, "event": "invocation", "function": "a", "start": "warm", "ms": 4, "mem_mb": 20}
-{"t": 0.25, "event":"invocation","function":"b","start":"fresh","cold_ms": 100, "ms": 7, "mem_mb": 30.5}
+{"t": 0.25, "event":"invocation","function":"b","start":"fresh","cold_ms":100,"ms":7,"mem_mb":30.5}
 {"t": 2.0, "event": "invocation", "function": "a", "start": "zygote", "ms": 9, "cold_ms": 20}
 {"event": "weather", "sun": true}
 "#;
