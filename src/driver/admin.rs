@@ -2,14 +2,18 @@
 
 use super::front::Client;
 use super::stats::Gauge;
-use super::worker::{Phase, Worker};
+use super::worker::{Done, Phase, Worker};
+use crate::base::FunctionName;
 use crate::engine::{Engine, NodeView};
+use crate::host::function_log;
 use crate::host::log as sink;
 use crate::http::{Code, Problem};
 use crate::policy::NodeId;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
+/// Lines of a log that are told unless another number is asked for.
+const LOG_LINES: usize = 100;
 const JSON: (&str, &[u8]) = ("Content-Type", b"application/json");
 const TEXT: (&str, &[u8]) = ("Content-Type", b"text/plain; charset=utf-8");
 const PROMETHEUS: (&str, &[u8]) = ("Content-Type", b"text/plain; version=0.0.4; charset=utf-8");
@@ -62,7 +66,7 @@ impl Worker {
                 "memory_idle_mb": pool.memory_idle.as_mb(),
             },
             "counts": {
-                "functions": self.functions.len(),
+                "functions": self.functions.count(),
                 "instances": pool.instances,
                 "zygotes": pool.zygotes,
                 "calls": self.calls.len(),
@@ -104,7 +108,11 @@ impl Worker {
                 "Clients connected.",
                 self.front.connections() as u64,
             ),
-            gauge("functions", "Functions known.", self.functions.len() as u64),
+            gauge(
+                "functions",
+                "Functions known.",
+                self.functions.count() as u64,
+            ),
             gauge(
                 "calls_in_flight",
                 "Calls accepted and not yet ended.",
@@ -145,6 +153,36 @@ impl Worker {
             .map(|copy| node_json(&self.engine, &nodes, copy, NodeId::ROOT))
             .collect();
         self.answer_json(client, 200, &json!({ "trees": copies }));
+    }
+
+    /// The last lines of a function's log.
+    pub(super) fn show_log(&mut self, client: Client, name: FunctionName) {
+        let query = self
+            .front
+            .request(client)
+            .and_then(|request| request.head.query());
+        let count = query
+            .into_iter()
+            .flat_map(|query| query.split('&'))
+            .find_map(|pair| pair.strip_prefix("n=")?.parse().ok())
+            .unwrap_or(LOG_LINES);
+        let files = self.outputs.logs().files(&name);
+        let job = move || Done::Log(client, function_log::tail(&files, count));
+        if self.helpers.submit(job).is_err() {
+            let problem = Problem::new(Code::Overloaded, "the helpers are busy");
+            self.refuse(client, &problem);
+        }
+    }
+
+    pub(super) fn log_read(&mut self, client: Client, text: std::io::Result<Vec<u8>>) {
+        match text {
+            Ok(text) => self.front.answer(client, 200, &[TEXT], &text),
+            Err(error) => {
+                log::error!("a function's log cannot be read: {error}");
+                let problem = Problem::new(Code::Overloaded, "the log cannot be read now");
+                self.refuse(client, &problem);
+            }
+        }
     }
 
     /// The tree, a message a line, as at start and at the end.

@@ -10,8 +10,9 @@
 //! whole answer, before that.
 
 use super::front::Client;
-use crate::base::{FunctionName, Key, Slab, Table, Time};
-use crate::engine::{self, CallKey, Exit, InstanceKey, Start};
+use crate::base::{FunctionName, Slab, Table, Time};
+use crate::engine::{self, CallKey, InstanceKey, Start};
+use crate::host::death::Cause;
 use std::fmt;
 
 /// What a call is called in answers, in logs, and inside the function.
@@ -77,7 +78,7 @@ pub struct Call {
     /// The head of an answer has left: a refusal can only cut it off.
     pub is_answering: bool,
     /// How its instance died, for the refusal.
-    pub exit: Option<Exit>,
+    pub exit: Option<Cause>,
 }
 
 /// Stands for the call of a client in the table beside the clients' own slab.
@@ -172,10 +173,6 @@ impl Calls {
             self.by_client.remove(client.alike());
         }
         Some(call)
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = (Key<Call>, &Call)> {
-        self.slab.iter()
     }
 }
 

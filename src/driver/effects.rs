@@ -2,17 +2,25 @@
 
 use super::worker::Worker;
 use crate::base::Duration;
-use crate::engine::{CallKey, Effect, Event, ForkFault, Refusal, ZygoteFault};
+use crate::engine::{CallKey, Effect, Event, Refusal};
+use crate::host::death::Cause;
 use crate::http::{Code, Problem};
 
 impl Worker {
     pub(super) fn do_effect(&mut self, effect: Effect) {
         match effect {
-            Effect::Fork { instance, .. } => self.told.push_back(Event::ForkFailed {
+            Effect::Fork {
                 instance,
-                fault: ForkFault::Unprepared,
-            }),
-            Effect::Relay { .. } | Effect::Kill { .. } => {}
+                function,
+                origin,
+                ..
+            } => self.fork(instance, function, origin),
+            Effect::Relay {
+                call,
+                instance,
+                start,
+            } => self.relay(call, instance, start),
+            Effect::Kill { instance } => self.kill(instance),
             Effect::Refuse {
                 call,
                 reason,
@@ -21,12 +29,16 @@ impl Worker {
             Effect::Abandon { call } => {
                 self.calls.remove(call);
             }
-            Effect::StartZygote { zygote, .. } => self.told.push_back(Event::ZygoteFailed {
+            Effect::StartZygote {
                 zygote,
-                fault: ZygoteFault::Refused,
-            }),
-            Effect::KillZygote { .. } => {}
-            Effect::Freeze { .. } | Effect::Thaw { .. } | Effect::Reclaim { .. } => {}
+                node,
+                parent,
+                ..
+            } => self.start_zygote(zygote, node, parent),
+            Effect::KillZygote { zygote } => self.kill_zygote(zygote),
+            Effect::Freeze { sandbox } => self.freeze(sandbox),
+            Effect::Thaw { sandbox } => self.thaw(sandbox),
+            Effect::Reclaim { sandbox } => self.reclaim(sandbox),
             Effect::Install { wanted } => self.told.push_back(Event::InstallFailed { wanted }),
             Effect::CancelInstall { .. } => {}
             Effect::RetireFunction { function } => self.functions.retired(function),
@@ -45,12 +57,25 @@ impl Worker {
             return self.front.abort(client);
         }
         let (code, detail) = words(reason);
-        let mut problem = Problem::new(code, detail);
+        let died = ended
+            .exit
+            .map(|cause| format!("the sandbox {}", how(cause)));
+        let mut problem = Problem::new(code, died.as_deref().unwrap_or(detail));
         problem.call_id = Some(ended.id.as_str());
         if let Some(after) = retry_after {
             problem.retry_after_sec = after.as_secs().clamp(1, 3600) as u32;
         }
         self.refuse(client, &problem);
+    }
+}
+
+/// A death as a predicate.
+fn how(cause: Cause) -> String {
+    match cause {
+        Cause::Exit(_) => cause.to_string(),
+        Cause::Signal(_) => format!("was {cause}"),
+        Cause::OutOfMemory => format!("ran {cause}"),
+        Cause::Unborn => "could not be set up".to_owned(),
     }
 }
 

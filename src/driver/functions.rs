@@ -12,21 +12,36 @@
 //! The registry is a disk, so helpers look at it; calls that need an answer wait here meanwhile. A
 //! name that is not in the registry leaves nothing behind.
 
-use crate::base::{FunctionName, Slab, Time};
+use crate::base::{FunctionName, PackageSet, Slab, Time};
 use crate::config::function::{self, FunctionSettings};
 use crate::engine::{CallKey, FunctionKey};
 use crate::host::code::{Bad, Files, Found, Image, Stamp, Upload, Version};
+use crate::host::requirements;
+use crate::wire::text::TextList;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What every instance finds in its environment; the function's own settings come behind.
+const ENVIRONMENT: [&str; 5] = [
+    "PATH=/usr/local/bin:/usr/bin:/bin",
+    "HOME=/tmp",
+    "TMPDIR=/tmp",
+    "LANG=C.UTF-8",
+    "PYTHONUNBUFFERED=1",
+];
+
 /// What instances of one version run.
 #[derive(Clone, Debug)]
 pub struct Code {
     pub image: Image,
     pub settings: Arc<FunctionSettings>,
+    /// All the environment its instances get.
+    pub environment: TextList,
+    /// What it asks for, dependencies included as far as they are listed.
+    pub packages: PackageSet,
     stamp: Stamp,
 }
 
@@ -132,11 +147,28 @@ impl Check {
 /// The code of an entry. Blocks: for helpers.
 pub fn load(registry: &Files, found: Found) -> Result<Code, Bad> {
     let image = registry.load(&found)?;
-    let settings = Arc::new(settings(&image)?);
-    let stamp = found.stamp;
+    let settings = settings(&image)?;
+    code(image, settings, found.stamp)
+}
+
+fn code(image: Image, settings: FunctionSettings, stamp: Stamp) -> Result<Code, Bad> {
+    let packages = requirements::of(&image.path)?;
+    let own = settings
+        .environment
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"));
+    let all: Vec<String> = ENVIRONMENT
+        .iter()
+        .map(|&text| text.to_owned())
+        .chain(own)
+        .collect();
+    let environment = TextList::collect(all.iter().map(String::as_bytes))
+        .map_err(|_| Bad::Archive("a variable of [environment] holds a NUL".to_owned()))?;
     Ok(Code {
         image,
-        settings,
+        settings: Arc::new(settings),
+        environment,
+        packages,
         stamp,
     })
 }
@@ -203,15 +235,7 @@ impl Put {
         let found = registry.find(&self.name).map_err(Bad::Host)?;
         // Removed again at once by somebody else: as if it had been removed a moment later.
         let stamp = found.map_or_else(Stamp::default, |found| found.stamp);
-        let settings = Arc::new(settings);
-        Ok((
-            version,
-            Code {
-                image,
-                settings,
-                stamp,
-            },
-        ))
+        Ok((version, code(image, settings, stamp)?))
     }
 }
 
@@ -241,18 +265,9 @@ impl Functions {
         self.slab.get(key.alike())
     }
 
-    pub fn len(&self) -> usize {
+    /// How many names are known.
+    pub fn count(&self) -> usize {
         self.by_name.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.by_name.is_empty()
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = (FunctionKey, &Function)> {
-        self.slab
-            .iter()
-            .map(|(key, function)| (key.alike(), function))
     }
 
     /// The function of this name, for the call.
@@ -464,7 +479,7 @@ mod tests {
             let outcome = bed.call("nobody", round).unwrap_err();
             assert!(matches!(outcome, Outcome::Absent { was_known: false }));
         }
-        assert!(bed.functions.slab.is_empty() && bed.functions.is_empty());
+        assert!(bed.functions.slab.is_empty() && bed.functions.by_name.is_empty());
     }
 
     #[test]

@@ -7,9 +7,12 @@
 mod admin;
 mod calls;
 mod effects;
+mod freezer;
 pub mod front;
 mod functions;
+mod instances;
 mod listen;
+mod outputs;
 mod registry;
 mod requests;
 mod service;
@@ -18,5 +21,6 @@ mod start;
 pub mod stats;
 pub mod token;
 mod worker;
+mod zygotes;
 
 pub use start::{Failure, Start, serve};

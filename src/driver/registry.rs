@@ -53,10 +53,6 @@ impl Uploads {
     pub(super) fn forget(&mut self, client: Client) {
         self.list.retain(|upload| upload.client != client);
     }
-
-    pub(super) fn is_of(&self, client: Client) -> bool {
-        self.list.iter().any(|upload| upload.client == client)
-    }
 }
 
 /// What a helper did for a client.

@@ -20,8 +20,8 @@ impl Worker {
     pub(super) fn front_event(&mut self, event: Front) {
         match event {
             Front::Arrived(client) => self.arrived(client),
-            Front::Body(client) => self.collect_more(client),
-            Front::Writable(_) => {}
+            Front::Body(client) => self.body_came(client),
+            Front::Writable(client) => self.writable(client),
             Front::HungUp(client) => self.hung_up(client),
         }
     }
@@ -80,7 +80,8 @@ impl Worker {
             Route::FunctionConfig(name) => self.show_settings(client, name),
             Route::FunctionVersions(name) => self.list_versions(client, name),
             Route::FunctionRollback(name) => self.roll_back(client, name),
-            Route::Logs(_) | Route::Trace => self.answer_nothing(client),
+            Route::Logs(name) => self.show_log(client, name),
+            Route::Trace => self.answer_nothing(client),
         }
     }
 
@@ -196,7 +197,11 @@ impl Worker {
             return;
         };
         let Some(code) = &known.code else { return };
-        let settings = Box::new(settings::of_function(&self.config, &code.settings));
+        let settings = Box::new(settings::of_function(
+            &self.config,
+            &code.settings,
+            code.packages.clone(),
+        ));
         let version = known.version;
         self.tell(Event::FunctionDeployed {
             function,
@@ -227,7 +232,11 @@ impl Worker {
         match stage {
             // The look that it waits for finds it gone.
             Some(Stage::Looking) | None => {}
-            Some(Stage::Queued | Stage::With(_)) => self.tell(Event::CallHungUp { call }),
+            Some(Stage::Queued) => self.tell(Event::CallHungUp { call }),
+            Some(Stage::With(instance)) => {
+                self.cut_body(instance);
+                self.tell(Event::CallHungUp { call });
+            }
         }
     }
 }

@@ -138,11 +138,23 @@ impl Worker {
     /// Tells the engine of the configured tree.
     pub(super) fn tell_tree(&mut self) {
         self.tree_generation += 1;
+        let tree = self.config.features.import_cache_tree.tree.shape();
+        let mut installed = Vec::new();
+        for (id, node) in tree.iter() {
+            if node
+                .packages
+                .iter()
+                .all(|package| self.modules.has(package.name()))
+            {
+                installed.push(id);
+            }
+        }
+        self.nests.name_nodes(&tree);
         let tree = ZygoteTree {
             generation: self.tree_generation,
-            tree: self.config.features.import_cache_tree.tree.shape(),
+            tree,
             weights: Weights::new(),
-            installed: Vec::new(),
+            installed,
         };
         self.tell(Event::TreeChanged {
             tree: Box::new(tree),
@@ -159,7 +171,7 @@ impl Worker {
             } else {
                 "draining: "
             },
-            self.functions.len(),
+            self.functions.count(),
             pool.instances,
             pool.zygotes,
             self.calls.len()

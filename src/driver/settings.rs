@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::config::function::FunctionSettings as Asked;
 use crate::config::words::{ImportCache, Network, OnHangup};
 use crate::engine::{self, FunctionSettings, Packages, Params, ZygoteSettings};
+use crate::host::cgroup::Limits;
 use std::time::Duration;
 
 /// Descriptors that the worker keeps for itself, clients apart: listeners, logs, helpers, the ring.
@@ -49,7 +50,7 @@ fn zygote(config: &Config) -> ZygoteSettings {
 }
 
 /// What one version of a function gets: what it asks for, within what the worker is configured to.
-pub fn of_function(config: &Config, asked: &Asked) -> FunctionSettings {
+pub fn of_function(config: &Config, asked: &Asked, packages: PackageSet) -> FunctionSettings {
     let limits = &config.limits;
     let on_hangup = match asked.on_hangup.unwrap_or(limits.on_hangup) {
         OnHangup::Finish => engine::OnHangup::Finish,
@@ -64,7 +65,7 @@ pub fn of_function(config: &Config, asked: &Asked) -> FunctionSettings {
         on_hangup,
         reuse: asked.reuse_sandbox.unwrap_or(true),
         zygote: asked.zygote.unwrap_or(true),
-        packages: Packages::Known(PackageSet::EMPTY),
+        packages: Packages::Known(packages),
     }
 }
 
@@ -78,6 +79,18 @@ pub struct Confinement {
     pub scratch_bytes: u64,
     pub network: Network,
     pub runtime: Duration,
+}
+
+impl Confinement {
+    /// As the kernel is told.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            memory_bytes: self.mem_bytes,
+            swap_bytes: self.swap_bytes,
+            processes: self.procs as u32,
+            cpu_percent: self.cpu_percent as u32,
+        }
+    }
 }
 
 pub fn confinement(config: &Config, asked: &Asked) -> Confinement {
@@ -104,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_function_that_asks_for_nothing_gets_what_is_configured() {
-        let settings = of_function(&config(), &Asked::default());
+        let settings = of_function(&config(), &Asked::default(), PackageSet::EMPTY);
         assert_eq!(settings, FunctionSettings::DEFAULT);
     }
 
@@ -118,7 +131,7 @@ mod tests {
             network: Some(Network::Nothing),
             ..Asked::default()
         };
-        let settings = of_function(&config(), &asked);
+        let settings = of_function(&config(), &asked, PackageSet::EMPTY);
         assert_eq!(settings.memory, Bytes::from_mb(64));
         assert_eq!((settings.queue, settings.instances), (0, Some(3)));
         assert!(!settings.zygote && settings.reuse);

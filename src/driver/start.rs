@@ -6,21 +6,31 @@
 use super::calls::Calls;
 use super::front::{self, Front};
 use super::functions::Functions;
+use super::instances::Lines;
 use super::listen::Sockets;
+use super::outputs::Outputs;
 use super::registry::Uploads;
 use super::settings;
 use super::stats::Stats;
 use super::token::Owner;
 use super::worker::{Origin, Phase, Worker};
+use super::zygotes::Nests;
 use crate::base::{Key, Limits, Time};
+use crate::config::function::FunctionSettings;
 use crate::config::load::Request;
-use crate::config::meaning::RegistryUrl;
+use crate::config::meaning::{Base, RegistryUrl};
+use crate::config::places::{Missing, Places};
 use crate::config::words::{Backend, LogTarget};
 use crate::config::{Config, Machine};
 use crate::engine::Engine;
 use crate::host::code::Files;
+use crate::host::family::SlotDefaults;
+use crate::host::function_log::FunctionLogs;
 use crate::host::helper::Helpers;
+use crate::host::jail::{BaseSpec, Ground, Interpreter, PrivateMounts};
 use crate::host::log as sink;
+use crate::host::modules::Modules;
+use crate::host::sandboxes::{Sandboxes, Settings};
 use crate::host::service::{Controller, Delegation, Manager};
 use crate::io::{self, Interest, Io, Wanted};
 use crate::sys::signals::Signals;
@@ -50,6 +60,8 @@ pub struct Start {
     /// How the configuration was read: a reload reads it again.
     pub request: Request,
     pub machine: Machine,
+    /// Where the library and the runtimes are.
+    pub places: Places,
 }
 
 /// Why there is no worker. `Display` is the line for the operator.
@@ -82,6 +94,7 @@ pub fn serve(start: Start) -> Result<(), Failure> {
         config,
         request,
         machine: cpu_and_memory,
+        places,
     } = start;
     sink::configure(log_target(&config), config.log.level.filter())
         .map_err(|error| Failure::Configuration(error.to_string()))?;
@@ -91,6 +104,7 @@ pub fn serve(start: Start) -> Result<(), Failure> {
     let descriptors = size::raise_descriptor_limit().map_err(machine("limit of descriptors"))?;
     let manager = Manager::from_environment().map_err(machine("service manager"))?;
     let delegation = Delegation::take().map_err(|error| Failure::Machine(error.to_string()))?;
+    let sandboxes = open_sandboxes(&config, &delegation, &places)?;
     let sockets = Sockets::open(&config.http).map_err(|why| Failure::Machine(why.to_string()))?;
     let (io, chosen) = Io::new(wanted(config.io.backend), IO_LIMITS)
         .map_err(|why| Failure::Configuration(why.to_string()))?;
@@ -110,7 +124,15 @@ pub fn serve(start: Start) -> Result<(), Failure> {
         limits: limits_json(&delegation),
         started,
     };
-    let (mut worker, sockets) = assemble(config, origin, io, manager, signals, sockets, token)?;
+    let parts = Parts {
+        io,
+        manager,
+        signals,
+        sockets,
+        sandboxes,
+        token,
+    };
+    let (mut worker, sockets) = assemble(config, origin, parts)?;
     log::info!(
         event = "worker-ready", backend = chosen.back_end.to_string().as_str();
         "olworker {} is ready on {} ({})",
@@ -119,8 +141,11 @@ pub fn serve(start: Start) -> Result<(), Failure> {
     worker.begin();
     let ended = worker.run();
     worker.end();
-    drop(worker);
+    let closed = worker.close();
     sockets.clean_up();
+    if let Err(error) = closed {
+        log::warn!("sandboxes were not cleared up: {error}");
+    }
     if let Err(error) = delegation.leave() {
         log::warn!("{error}");
     }
@@ -129,16 +154,26 @@ pub fn serve(start: Start) -> Result<(), Failure> {
     ended.map_err(machine("the loop"))
 }
 
-/// Puts the parts together. The sockets come back without their descriptors.
-fn assemble(
-    config: Config,
-    origin: Origin,
-    mut io: Io,
+/// What was opened on the way.
+struct Parts {
+    io: Io,
     manager: Manager,
     signals: Signals,
-    mut sockets: Sockets,
+    sockets: Sockets,
+    sandboxes: Sandboxes,
     token: Option<String>,
-) -> Result<(Worker, Sockets), Failure> {
+}
+
+/// Puts the parts together. The sockets come back without their descriptors.
+fn assemble(config: Config, origin: Origin, parts: Parts) -> Result<(Worker, Sockets), Failure> {
+    let Parts {
+        mut io,
+        manager,
+        signals,
+        mut sockets,
+        sandboxes,
+        token,
+    } = parts;
     let full = |_| Failure::Machine("too few descriptors to begin with (raise LimitNOFILE)".into());
     let now = clock::now();
     let front_limits = front::Limits::new(&config.http, &IO_LIMITS);
@@ -170,9 +205,20 @@ fn assemble(
         RegistryUrl::Web(_) | RegistryUrl::S3(_) => None,
     };
     let limits = Limits::DEFAULT;
+    let logs = FunctionLogs::open(&config.home.function_logs(), config.log.function_log_bytes)
+        .map_err(machine("the logs of functions"))?;
+    let outputs =
+        Outputs::new(limits.instances as usize + 1, logs, &mut io).map_err(machine("pipes"))?;
     let params = settings::params(&config, origin.descriptors, origin.machine.cpus);
     let seed = size::random_u64();
     let worker = Worker {
+        lines: Lines::new(limits.instances as usize),
+        nests: Nests::new(limits.zygotes as usize),
+        modules: Modules::of(&config.packages.dir),
+        closing: Vec::new(),
+        freezing: Vec::new(),
+        sandboxes,
+        outputs,
         functions: Functions::new(limits.functions as usize, config.registry.cache),
         calls: Calls::new(limits.calls as usize, clients_max, (seed >> 32) as u32),
         uploads: Uploads::default(),
@@ -211,6 +257,54 @@ pub(super) fn log_target(config: &Config) -> sink::Target {
         LogTarget::Syslog => sink::Target::Syslog,
         LogTarget::Stderr => sink::Target::Stderr,
     }
+}
+
+/// Sandboxes of this configuration. The mounts they are made of are seen by this process only.
+fn open_sandboxes(
+    config: &Config,
+    delegation: &Delegation,
+    places: &Places,
+) -> Result<Sandboxes, Failure> {
+    let missing = |error: Missing| Failure::Machine(error.to_string());
+    let own = PrivateMounts::leave_host().map_err(machine("mounts of its own"))?;
+    let program = &config.runtimes.python.interpreter;
+    let (ground, interpreter) = match &config.sandbox.base {
+        Base::Host => (Ground::Host, Interpreter::on_host(program)),
+        Base::Rootfs(root) => (Ground::Rootfs(root), Interpreter::in_rootfs(program, root)),
+    };
+    let interpreter = interpreter.map_err(|error| Failure::Configuration(error.to_string()))?;
+    let staging = config.home.run.join("staging");
+    for directory in [&staging, &config.packages.dir] {
+        fs::create_dir_all(directory).map_err(|error| {
+            Failure::Machine(format!("{}: {error} (make it)", directory.display()))
+        })?;
+    }
+    let limits = settings::confinement(config, &FunctionSettings::default()).limits();
+    let settings = Settings {
+        base: BaseSpec {
+            ground,
+            interpreter: &interpreter,
+            packages: &config.packages.dir,
+            runtime: &places.runtimes().map_err(missing)?.join("python"),
+            staging: &staging,
+        },
+        library: &places.library().map_err(missing)?,
+        cgroup_root: delegation.root(),
+        id_base: config.sandbox.id_base,
+        user_namespace: config.sandbox.user_namespace,
+        seccomp: config.features.enable_seccomp,
+        slots: SlotDefaults {
+            limits,
+            scratch_bytes: config.limits.scratch_bytes,
+            spares: config.pool.cgroup_spares as usize,
+            reuse: config.features.reuse_cgroups,
+        },
+        zygote_limits: crate::host::cgroup::Limits {
+            memory_bytes: config.limits.zygote.mem_bytes,
+            ..limits
+        },
+    };
+    Sandboxes::open(&own, &settings).map_err(|error| Failure::Machine(error.to_string()))
 }
 
 fn open_registry(config: &Config, path: &Path) -> Result<Files, Failure> {

@@ -12,28 +12,37 @@
 //! work are in the files named after them: `requests`, `answers`, `effects`, `service`, ...
 
 use super::calls::Calls;
-use super::front::Front;
+use super::front::{Client, Front};
 use super::functions::{Checked, Functions};
+use super::instances::Lines;
+use super::outputs::Outputs;
 use super::registry::Uploads;
 use super::stats::Stats;
 use super::token::Owner;
-use crate::base::Time;
+use super::zygotes::Nests;
+use crate::base::{Duration, Time};
 use crate::config::load::Request;
 use crate::config::{Config, Machine};
-use crate::engine::{Effect, Engine, Event};
+use crate::engine::{Effect, Engine, Event, InstanceKey, Sandbox};
 use crate::host::code::Files;
 use crate::host::helper::Helpers;
 use crate::host::log as sink;
+use crate::host::modules::Modules;
+use crate::host::sandboxes::Sandboxes;
 use crate::host::service::Manager;
 use crate::io::{BackEnd, Completion, Handle, Interest, Io};
 use crate::sys::clock;
 use std::collections::VecDeque;
+
+/// What an instance without a connection gets to end by itself, so that its own exit is told.
+pub(super) const CLOSING_GRACE: Duration = Duration::from_millis(100);
 
 /// Something a helper finished.
 #[derive(Debug)]
 pub(super) enum Done {
     Checked(Checked),
     Registry(super::registry::Done),
+    Log(Client, std::io::Result<Vec<u8>>),
 }
 
 /// Whether the loop goes on.
@@ -79,6 +88,16 @@ pub(super) struct Worker {
     /// None where functions come from elsewhere than a directory.
     pub(super) registry: Option<Files>,
     pub(super) token: Option<String>,
+
+    pub(super) sandboxes: Sandboxes,
+    pub(super) lines: Lines,
+    pub(super) nests: Nests,
+    pub(super) outputs: Outputs,
+    pub(super) modules: Modules,
+    /// Instances without a connection, and when they are killed if they have not ended.
+    pub(super) closing: Vec<(Time, InstanceKey)>,
+    /// Asked to freeze.
+    pub(super) freezing: Vec<Sandbox>,
 
     pub(super) functions: Functions,
     pub(super) calls: Calls,
@@ -128,12 +147,41 @@ impl Worker {
         self.dump_tree();
     }
 
+    /// Ends every sandbox that is left.
+    pub(super) fn close(self) -> std::io::Result<()> {
+        self.sandboxes.close()
+    }
+
     /// What is done once a turn, before sleeping; the moment at which to wake.
     fn between_turns(&mut self) -> Option<Time> {
-        let service = [self.report(), self.drained()];
+        let looks = [
+            self.look_for_seen(),
+            self.look_for_frozen(),
+            self.end_closed(),
+            self.outputs.resume(self.now, &mut self.io),
+        ];
+        self.front.flush(&mut self.io);
+        let service = [self.report(), self.drained(), self.make_spares()];
         let rooms = [self.front.next_deadline(), self.engine.next_deadline()];
         sink::pump();
-        service.into_iter().chain(rooms).flatten().min()
+        service
+            .into_iter()
+            .chain(looks)
+            .chain(rooms)
+            .flatten()
+            .min()
+    }
+
+    /// Makes and cleans spares of cgroups, behind everything that somebody waits for.
+    fn make_spares(&mut self) -> Option<Time> {
+        match self.sandboxes.refill() {
+            Ok(true) => Some(self.now),
+            Ok(false) => None,
+            Err(error) => {
+                log::error!("no spare sandboxes: {error}");
+                None
+            }
+        }
     }
 
     /// Everything that has happened, and everything that is due.
@@ -160,7 +208,7 @@ impl Worker {
     }
 
     fn completed(&mut self, Completion { token, what }: Completion) {
-        let (owner, _) = Owner::of::<()>(token);
+        let (owner, key) = Owner::of::<()>(token);
         match owner {
             Owner::Listener | Owner::Client => self.front.completed(token, what, &mut self.io),
             Owner::Signals => {
@@ -171,12 +219,12 @@ impl Worker {
                 self.helped();
                 self.io.watch(self.helpers_done, Interest::Readable);
             }
-            Owner::Instance
-            | Owner::InstanceExit
-            | Owner::Zygote
-            | Owner::ZygoteExit
-            | Owner::Output
-            | Owner::Kernel => unreachable!("nothing of {owner:?} was added to io"),
+            Owner::Instance => self.line_completed(key.alike(), what),
+            Owner::InstanceExit => self.exit_seen(key.alike()),
+            Owner::Zygote => self.zygote_speaks(key.alike()),
+            Owner::ZygoteExit => self.zygote_exit_seen(key.alike()),
+            Owner::Output => self.outputs.completed(key, what, self.now, &mut self.io),
+            Owner::Kernel => unreachable!("nothing of {owner:?} was added to io"),
         }
     }
 
@@ -192,6 +240,7 @@ impl Worker {
                     self.resolved(function, resolved);
                 }
                 Done::Registry(done) => self.registry_done(done),
+                Done::Log(client, text) => self.log_read(client, text),
             }
         }
         self.done = done;

@@ -51,7 +51,8 @@ pub enum Network<'a> {
 pub struct Instance {
     id: u64,
     slot: Slot,
-    connection: OwnedFd,
+    /// None once its owner took it.
+    connection: Option<OwnedFd>,
     life: Life,
 }
 
@@ -105,7 +106,7 @@ impl Instance {
         let instance = Self {
             id: order.id,
             slot,
-            connection,
+            connection: Some(connection),
             life,
         };
         Ok((
@@ -124,7 +125,13 @@ impl Instance {
 
     /// The stream of frames, nonblocking.
     pub fn connection(&self) -> BorrowedFd<'_> {
-        self.connection.as_fd()
+        let connection = self.connection.as_ref();
+        connection.expect("asked for before it was taken").as_fd()
+    }
+
+    /// The same, for whoever reads and writes it from now on.
+    pub fn take_connection(&mut self) -> OwnedFd {
+        self.connection.take().expect("taken once")
     }
 
     pub fn group(&mut self) -> &mut Group {

@@ -5,6 +5,7 @@ use super::super::failure::{Exit, Failure};
 use super::super::machine;
 use super::super::output::{Done, tell};
 use super::super::pid_file::PidFile;
+use crate::config::places::Places;
 use crate::config::{Config, Loaded, Machine, Request, load, render};
 use crate::driver::{self, Start};
 use clap::builder::ValueHint;
@@ -114,10 +115,13 @@ fn write_effective(loaded: &Loaded) -> Done {
 
 /// The one place where the command line meets the loop.
 fn run_worker(config: Config, request: Request, machine: Machine) -> Done {
+    let places = Places::of_this_program()
+        .map_err(|error| Failure::Line(Exit::Failed, format!("/proc/self/exe: {error}")))?;
     let start = Start {
         config,
         request,
         machine,
+        places,
     };
     driver::serve(start).map_err(|failure| {
         let exit = match failure {
