@@ -22,7 +22,7 @@ def main(role, *arguments):
 
         entry = zygote.run
     elif role == "instance":
-        entry = instance.run
+        entry = instance.start
     else:
         sys.exit("start.py: no role %r: zygote or instance" % role)
     sys.path[:] = import_path

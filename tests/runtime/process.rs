@@ -93,6 +93,8 @@ def f(event):
         let mut instance = Instance::of(python, CODE);
         instance.send(Request::default(), true);
         assert_eq!(signal_of(instance.death()), Some(11));
+        let log = instance.log();
+        assert!(log.contains("Segmentation fault") && log.contains("line 4 in f"), "{log}");
         assert!(instance.seen().met(1));
     });
 }
@@ -184,7 +186,7 @@ LINKS = '[os.readlink(\"/proc/self/fd/%s\" % fd) for fd in os.listdir(\"/proc/se
 def f(event):
     command = [sys.executable, '-I', '-S', '-c', 'import os; print(' + LINKS + ')']
     told = subprocess.run(command, close_fds=False, stdout=subprocess.PIPE).stdout.decode()
-    ours = os.readlink('/proc/self/fd/120')
+    ours = os.readlink('/proc/self/fd/60')
     return [ours.startswith('socket:'), ours in told]
 ";
     everywhere(|python| {

@@ -23,6 +23,7 @@ def made_up():
     if 'numpy' in sys.argv:
         yield numpy.random.rand()
 list(made_up())
+uniqueness.prepare()
 random.seed(1)
 for _ in range(2):
     child = os.fork()

@@ -5,6 +5,7 @@ A frame is eight bytes (length, kind, flags, zero) and a payload; the worker's s
 as they come. Heads are texts joined by NUL.
 """
 
+import mmap
 import _socket
 from _struct import Struct
 
@@ -32,9 +33,10 @@ ANSWER_PREFIX = Struct("<IBBHIHH")
 FAILURE_PREFIX = Struct("<IBBHHHI")
 
 HEADER_BYTES = 8
-# Holds the usual call, and a body frame of the usual length, in one receive. Pages that are never
-# written to cost nothing.
+# Holds the usual call, and a body frame of the usual length, in one receive.
 BUFFER_BYTES = 160 << 10
+# Straight from the kernel: pages that are never written to cost nothing, not even a zero.
+BUFFER_FLAGS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 # What is put into one body frame.
 BODY_BYTES = 64 << 10
 # Up to here copying head and body together is cheaper than sending them from where they are.
@@ -144,7 +146,7 @@ class Connection:
     """The instance's end of the stream, blocking."""
 
     def __init__(self, descriptor):
-        self.socket = _socket.socket(fileno=descriptor)
+        self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, descriptor)
         self.set_buffer(BUFFER_BYTES)
         # The call whose body may still be arriving.
         self.body_open = False
@@ -152,7 +154,7 @@ class Connection:
 
     def set_buffer(self, length):
         """A new buffer with nothing in it."""
-        self.view = memoryview(bytearray(length))
+        self.view = memoryview(mmap.mmap(-1, length, flags=BUFFER_FLAGS))
         self.start = 0
         self.end = 0
 

@@ -8,13 +8,14 @@ The code lies in one directory; settings name the entry or leave it to be found:
     (none)          `app` if there is one, WSGI or ASGI by what it takes, else `f`
 """
 
+import io
 import sys
-from os.path import isfile
-
-from _frozen_importlib import module_from_spec
-from _frozen_importlib_external import spec_from_file_location
+from _frozen_importlib import ModuleSpec
+from _frozen_importlib_external import SourceFileLoader
+from posix import F_OK, access
 
 ENTRY_FILES = ("f.py", "app.py", "main.py")
+NAMED_ENTRIES = (("wsgi", "OL_WSGI_ENTRY"), ("asgi", "OL_ASGI_ENTRY"))
 
 # What a second argument with a default must be called to be given a context.
 CONTEXT_NAMES = ("context", "ctx", "_context", "_ctx")
@@ -27,18 +28,18 @@ class EntryMissing(Exception):
     """There is nothing to call: the message says what was looked for."""
 
 
-def load(directory, environment):
+def load(directory, settings):
     """The kind ("plain", "wsgi", "asgi") and the object to call.
 
     Raises EntryMissing, or whatever the code raises while it is imported.
     """
-    file = environment.get("OL_ENTRY_FILE") or find_entry(directory)
+    file = settings.get("OL_ENTRY_FILE") or find_entry(directory)
     sys.argv = ["%s/%s" % (directory, file or "")]
-    for kind in ("wsgi", "asgi"):
-        entry = environment.get("OL_%s_ENTRY" % kind.upper())
+    for kind, name in NAMED_ENTRIES:
+        entry = settings.get(name)
         if entry:
             return kind, named_entry(directory, file, entry)
-    if not file or not isfile("%s/%s" % (directory, file)):
+    if not file or not access("%s/%s" % (directory, file), F_OK):
         looked_for = file or " or ".join(ENTRY_FILES)
         raise EntryMissing("no entry file: %s is not there (set OL_ENTRY_FILE)" % looked_for)
     module = import_file(directory, file)
@@ -53,7 +54,7 @@ def load(directory, environment):
 
 def find_entry(directory):
     for file in ENTRY_FILES:
-        if isfile("%s/%s" % (directory, file)):
+        if access("%s/%s" % (directory, file), F_OK):
             return file
     return None
 
@@ -71,7 +72,7 @@ def named_entry(directory, file, entry):
     if not where:
         raise EntryMissing("no entry file for %s: set OL_ENTRY_FILE" % entry)
     if where.endswith(".py"):
-        if not isfile("%s/%s" % (directory, where)):
+        if not access("%s/%s" % (directory, where), F_OK):
             raise EntryMissing("%s: no file %s" % (entry, where))
         module = import_file(directory, where)
     else:
@@ -113,17 +114,33 @@ def import_file(directory, file):
         return loaded
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    spec = spec_from_file_location(name, path)
-    if spec is None:
-        raise EntryMissing("%s is no Python file" % file)
-    module = module_from_spec(spec)
-    sys.modules[name] = module
+    module = sys.modules[name] = make_module(name, path)
     try:
-        spec.loader.exec_module(module)
+        exec(code_of_file(module.__loader__, folder, path), module.__dict__)
     except BaseException:
         sys.modules.pop(name, None)
         raise
     return sys.modules.get(name, module)
+
+
+def make_module(name, path):
+    """What importlib makes, without its many steps: each would cost a forked child pages."""
+    module = type(sys)(name)
+    module.__loader__ = SourceFileLoader(name, path)
+    module.__spec__ = ModuleSpec(name, module.__loader__, origin=path)
+    module.__spec__.has_location = True
+    module.__file__ = path
+    module.__package__ = ""
+    return module
+
+
+def code_of_file(loader, folder, path):
+    """Compiled before, if anybody has left it there; else compiled now, and not kept."""
+    if access(folder + "/__pycache__", F_OK):
+        return loader.get_code(loader.name)
+    with io.FileIO(path) as file:
+        source = file.readall()
+    return compile(source, path, "exec", dont_inherit=True)
 
 
 def code_of(callable_object):

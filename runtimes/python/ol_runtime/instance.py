@@ -23,8 +23,9 @@ STANDARD_PATH = []
 # Where the worker puts the connection and the shared page.
 CONNECTION = 3
 SEEN = 4
-# Where the connection is kept, out of the way of programs that close or reuse the small numbers.
-CONNECTION_NUMBER = 120
+# Where the connection is kept, out of the way of programs that close or reuse the small numbers,
+# and below the number from which on a process needs a longer table of them.
+CONNECTION_KEPT = 60
 
 SEEN_BYTES = 4096
 IMPORTING = 1
@@ -76,17 +77,24 @@ class Fork:
         self.connection.close()
 
 
-def run(connection_number=CONNECTION, seen_number=SEEN):
+def start(connection_number=CONNECTION, seen_number=SEEN):
+    """An instance in an interpreter of its own. Does not return."""
+    settle_streams()
+    settle_main()
+    move_away(int(connection_number))
+    connection = frames.Connection(CONNECTION_KEPT)
+    run(connection, int(seen_number), dict(os.environ))
+
+
+def run(connection, seen_number, settings):
     """Serves until the worker hangs up. Does not return."""
     status = EXIT_DONE
     try:
-        connection = frames.Connection(move_away(int(connection_number)))
         fork = Fork(connection)
-        seen = Seen(int(seen_number))
-        settle_streams()
-        settle_paths(os.environ)
+        seen = Seen(seen_number)
+        settle_paths(settings)
         try:
-            serve(connection, seen)
+            serve(connection, seen, settings)
         except frames.WorkerGone:
             pass
         except BaseException as error:
@@ -100,13 +108,12 @@ def run(connection_number=CONNECTION, seen_number=SEEN):
         os._exit(status)
 
 
-def serve(connection, seen):
+def serve(connection, seen, settings):
     """Imports the function, then answers calls."""
-    directory = os.environ.get("OL_HANDLER", HANDLER_DIRECTORY)
     seen.phase(IMPORTING)
     server = None
     try:
-        kind, target = handler.load(directory, os.environ)
+        kind, target = handler.load(handler_directory(settings), settings)
         if kind == "asgi":
             from . import asgi
 
@@ -127,6 +134,10 @@ def serve(connection, seen):
     from . import plain
 
     serve_calls(connection, plain.server(connection, counter, target))
+
+
+def handler_directory(settings):
+    return settings.get("OL_HANDLER", HANDLER_DIRECTORY)
 
 
 def import_failure(error):
@@ -177,16 +188,11 @@ def exit_status(error):
     return code & 0xFF if isinstance(code, int) else int(code is not None)
 
 
-def move_away(descriptor):
+def move_away(number):
     """The connection under a number nobody guesses, closed in every program executed."""
-    try:
-        os.dup2(descriptor, CONNECTION_NUMBER, inheritable=False)
-    except OSError:
-        os.set_inheritable(descriptor, False)
-        return descriptor
-    if descriptor != CONNECTION_NUMBER:
-        os.close(descriptor)
-    return CONNECTION_NUMBER
+    os.dup2(number, CONNECTION_KEPT, inheritable=False)
+    if number != CONNECTION_KEPT:
+        os.close(number)
 
 
 def settle_streams():
@@ -198,22 +204,27 @@ def settle_streams():
             )
 
 
-def settle_paths(environment):
-    """The function's own code first, then what was installed for it, then the standard library.
+def settle_paths(settings):
+    """The function's own code first, then what was installed for it, then the standard library."""
+    packages = settings.get("OL_PACKAGES")
+    packages = packages.split(":") if packages else ()
+    sys.path[:] = [handler_directory(settings), *packages, *STANDARD_PATH]
 
-    __main__ becomes an empty module: nothing that looks at it (pickle, multiprocessing) meets the
-    runtime.
-    """
-    packages = [path for path in environment.pop("OL_PACKAGES", "").split(":") if path]
-    handler_directory = environment.get("OL_HANDLER", HANDLER_DIRECTORY)
-    sys.path[:] = [handler_directory, *packages, *STANDARD_PATH]
+
+def settle_main():
+    """An empty __main__: nothing that looks at it (pickle, multiprocessing) meets the runtime."""
     sys.modules["__main__"] = type(sys)("__main__")
 
 
 def settle_interpreter():
-    """What the site module would have done and functions rely on: exit() and quit()."""
+    """What the site module would have done and functions rely on: exit() and quit(). And a crash
+    in native code shows in the log where it happened."""
     import _sitebuiltins
     import builtins
+    import faulthandler
+
+    if sys.stderr is not None:
+        faulthandler.enable()
 
     builtins.exit = _sitebuiltins.Quitter("exit", "Ctrl-D (i.e. EOF)")
     builtins.quit = _sitebuiltins.Quitter("quit", "Ctrl-D (i.e. EOF)")

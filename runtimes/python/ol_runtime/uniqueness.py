@@ -1,6 +1,6 @@
 """What siblings of one zygote must not share: the state of everything that makes up numbers.
 
-Called in each child right after the fork. `random` reseeds itself by a hook of its own, and so does
+Done in each child right after the fork. `random` reseeds itself by a hook of its own, and so does
 OpenSSL when it sees another pid; the rest is looked up in what the zygote has imported, nothing is
 imported here. The hash seed and the layout of the address space stay shared: the worker makes new
 zygotes from time to time, and a function may ask for a fresh interpreter.
@@ -10,17 +10,27 @@ import os
 import sys
 
 
-def renew():
-    modules = sys.modules
-    for name, renew_module in RENEWED:
-        module = modules.get(name)
-        if module is not None:
-            try:
-                renew_module(module)
-            except Exception as error:
-                from . import failure
+# What there is to do in a child, looked up in the zygote.
+_prepared = []
 
-                failure.log_error("new random state for %s" % name, error)
+
+def prepare():
+    """Looks up once what is loaded and has such state."""
+    _prepared[:] = [
+        (sys.modules[name], renew_module)
+        for name, renew_module in RENEWED
+        if sys.modules.get(name) is not None
+    ]
+
+
+def renew():
+    for module, renew_module in _prepared:
+        try:
+            renew_module(module)
+        except Exception as error:
+            from . import failure
+
+            failure.log_error("new random state of %s" % module.__name__, error)
 
 
 def renew_openssl(module):

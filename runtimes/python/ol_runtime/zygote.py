@@ -8,13 +8,15 @@ The loop that takes requests and forks is native code, `ol_zygote_serve`: it com
 only when there is something to import, or in a child. Python dirties nothing between two forks.
 """
 
+import _socket
 import gc
 import os
+import posix
 import sys
 from ctypes import PyDLL, byref, c_char_p, c_size_t, create_string_buffer
 from time import perf_counter_ns
 
-from . import context, failure, instance, plain, uniqueness, wsgi
+from . import context, failure, frames, instance, plain, rehearsal, uniqueness, wsgi
 
 # What children need is imported here, once.
 PRELOADED = (context, plain, wsgi)
@@ -46,36 +48,51 @@ def run(library_path=LIBRARY):
     library.ol_zygote_imported.argtypes = (c_char_p, c_size_t)
     library.ol_zygote_import_failed.argtypes = (c_char_p, c_size_t, c_char_p, c_size_t)
     text = create_string_buffer(TEXT_BYTES_MAX)
+    capacity = c_size_t(TEXT_BYTES_MAX)
     length = c_size_t()
-    for name in SINGLE_THREAD:
-        os.environ[name] = "1"
     gc.disable()
+    instance.settle_streams()
+    instance.settle_main()
+    # The object for a descriptor that will be another in each child.
+    instance.move_away(_socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM).detach())
+    connection = frames.Connection(instance.CONNECTION_KEPT)
     while True:
         instance.flush()
-        work = library.ol_zygote_serve(text, c_size_t(TEXT_BYTES_MAX), byref(length))
+        work = library.ol_zygote_serve(text, capacity, byref(length))
         if work == INSTANCE:
-            become_instance(text.raw[: length.value])
+            become_instance(connection, text[: length.value])
         elif work == IMPORT:
-            import_asked(library, text.raw[: length.value])
+            import_asked(library, text[: length.value])
         else:
             os._exit(-work if work < 0 else END)
 
 
-def become_instance(environment):
+def become_instance(connection, environment):
     """In the child, with everything of the sandbox done."""
-    settle_environment(environment)
+    instance.move_away(instance.CONNECTION)
+    settings = settle_environment(environment)
     uniqueness.renew()
     gc.enable()
-    instance.run()
+    instance.run(connection, instance.SEEN, settings)
 
 
 def settle_environment(joined):
-    """The instance sees what the worker gave it and nothing of the zygote."""
-    os.environ.clear()
+    """The instance sees what the worker gave it and nothing of the zygote. Returns that."""
+    # os.environ keeps bytes in a dict; through its own methods this would take twice as long.
+    environ = os.environ._data
+    for name in environ:
+        posix.unsetenv(name)
+    environ.clear()
+    settings = {}
     if joined:
         for setting in joined.split(b"\0"):
             name, _, value = setting.partition(b"=")
-            os.environ[os.fsdecode(name)] = os.fsdecode(value)
+            environ[name] = value
+            posix.putenv(name, value)
+            settings[name.decode("utf-8", "surrogateescape")] = value.decode(
+                "utf-8", "surrogateescape"
+            )
+    return settings
 
 
 def import_asked(library, text):
@@ -85,6 +102,8 @@ def import_asked(library, text):
     for path in reversed([os.fsdecode(path) for path in paths.split(b"\0") if path]):
         if path not in sys.path:
             sys.path.insert(0, path)
+    for name in SINGLE_THREAD:
+        os.environ[name] = "1"
     told = []
     for name in modules:
         started_ns = perf_counter_ns()
@@ -97,7 +116,10 @@ def import_asked(library, text):
             instance.flush()
             os._exit(FAILED)
         told += [name, str((perf_counter_ns() - started_ns) // 1000)]
-    instance.flush()
+    for name in SINGLE_THREAD:
+        del os.environ[name]
+    rehearsal.rehearse(settle_environment)
+    uniqueness.prepare()
     # What lives now stays, and stays out of every child's collections: they would write to it.
     gc.collect()
     gc.freeze()
