@@ -7,7 +7,7 @@ use super::{
     CallKey, Engine, FunctionCounts, FunctionKey, InstanceKey, InstanceState, Params, ZygoteKey,
     ZygoteState,
 };
-use crate::base::{Bytes, Duration, Time};
+use crate::base::{Bytes, Duration, PackageSet, Time};
 use crate::policy::{NodeId, Tree};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -132,6 +132,11 @@ impl Engine {
     /// The tree as it is now, with the nodes that were grown.
     pub fn tree(&self) -> &Tree {
         &self.forest.tree
+    }
+
+    /// What a node has, inherited packages included.
+    pub fn node_packages(&self, node: NodeId) -> Option<&PackageSet> {
+        self.forest.packages.get(node.index())
     }
 
     pub fn tree_copies(&self) -> u32 {

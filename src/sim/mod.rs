@@ -5,3 +5,4 @@
 pub mod keepalive;
 pub mod sweep;
 pub mod trace;
+pub mod worker;
