@@ -311,6 +311,8 @@ web = app = Web()
             ("code/near.py", ""),
             ("w.py", WSGI),
             ("a.py", ASGI),
+            ("package/__init__.py", "from .inner import web as app"),
+            ("package/inner.py", WSGI),
             ("with-hyphen.py", "def f(event): return __name__"),
         ];
         for (settings, body) in [
@@ -328,6 +330,8 @@ web = app = Web()
                 &[("OL_ENTRY_FILE", "w.py"), ("OL_WSGI_ENTRY", "site.app")],
                 "wsgi",
             ),
+            (&[("OL_WSGI_ENTRY", "package.inner:web")], "wsgi"),
+            (&[("OL_WSGI_ENTRY", "package")], "wsgi"),
             (&[("OL_ASGI_ENTRY", "a:web")], "asgi"),
             (&[("OL_ASGI_ENTRY", "a.py")], "asgi"),
             (&[("OL_ENTRY_FILE", "a.py")], "asgi"),

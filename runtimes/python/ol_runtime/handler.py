@@ -3,7 +3,8 @@
 The code lies in one directory; settings name the entry or leave it to be found:
 
     OL_ENTRY_FILE   the file, f.py if unset
-    OL_WSGI_ENTRY   the application in it: `name`, `module:name`, `file.py:name` or `module.name`
+    OL_WSGI_ENTRY   the application: `module:name`, `file.py:name`, `module.name`, `module` (its
+                    `app`) or `name` (in the entry file)
     OL_ASGI_ENTRY   likewise
     (none)          `app` if there is one, WSGI or ASGI by what it takes, else `f`
 """
@@ -39,7 +40,7 @@ def load(directory, settings):
         entry = settings.get(name)
         if entry:
             return kind, named_entry(directory, file, entry)
-    if not file or not access("%s/%s" % (directory, file), F_OK):
+    if not file or not exists(directory, file):
         looked_for = file or " or ".join(ENTRY_FILES)
         raise EntryMissing("no entry file: %s is not there (set OL_ENTRY_FILE)" % looked_for)
     module = import_file(directory, file)
@@ -54,51 +55,54 @@ def load(directory, settings):
 
 def find_entry(directory):
     for file in ENTRY_FILES:
-        if access("%s/%s" % (directory, file), F_OK):
+        if exists(directory, file):
             return file
     return None
 
 
 def named_entry(directory, file, entry):
     """The application that OL_WSGI_ENTRY or OL_ASGI_ENTRY names."""
-    where, colon, name = entry.partition(":")
-    if not colon:
-        where, name = "", entry
-        if entry.endswith(".py"):
-            where, name = entry, "app"
-        elif "." in entry and not (file and has(import_file(directory, file), entry)):
-            where, _, name = entry.rpartition(".")
-    where = where or file
-    if not where:
-        raise EntryMissing("no entry file for %s: set OL_ENTRY_FILE" % entry)
+    where, name = split_entry(directory, file, entry)
     if where.endswith(".py"):
-        if not access("%s/%s" % (directory, where), F_OK):
+        if not exists(directory, where):
             raise EntryMissing("%s: no file %s" % (entry, where))
         module = import_file(directory, where)
     else:
-        module = import_module(where)
+        sys.path[:0] = [directory] if directory not in sys.path else []
+        __import__(where)
+        module = sys.modules[where]
     try:
         return attribute(module, name)
     except AttributeError:
         raise EntryMissing("%s: %s defines no %s" % (entry, where, name)) from None
 
 
-def has(module, path):
-    try:
-        return attribute(module, path) is not None
-    except AttributeError:
-        return False
+def split_entry(directory, file, entry):
+    """Which file or module, and what of it."""
+    where, colon, name = entry.partition(":")
+    if colon:
+        return where or file or ENTRY_FILES[0], name or "app"
+    if entry.endswith(".py") or module_exists(directory, entry):
+        return entry, "app"
+    where, dot, name = entry.rpartition(".")
+    if dot and module_exists(directory, where):
+        return where, name
+    return file or ENTRY_FILES[0], entry
+
+
+def exists(directory, path):
+    return access("%s/%s" % (directory, path), F_OK)
+
+
+def module_exists(directory, name):
+    path = name.replace(".", "/")
+    return exists(directory, path + ".py") or exists(directory, path + "/__init__.py")
 
 
 def attribute(value, path):
     for name in path.split("."):
         value = getattr(value, name)
     return value
-
-
-def import_module(name):
-    __import__(name)
-    return sys.modules[name]
 
 
 def import_file(directory, file):

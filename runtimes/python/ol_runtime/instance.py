@@ -15,7 +15,10 @@ from time import monotonic_ns
 
 from . import failure, frames, handler
 
+# Where the function's code and its packages are; OL_HANDLER and OL_PACKAGES (with a colon between
+# several) say otherwise.
 HANDLER_DIRECTORY = "/handler"
+PACKAGES_DIRECTORY = "/packages"
 
 # Where the standard library is, as the interpreter found it.
 STANDARD_PATH = []
@@ -206,8 +209,7 @@ def settle_streams():
 
 def settle_paths(settings):
     """The function's own code first, then what was installed for it, then the standard library."""
-    packages = settings.get("OL_PACKAGES")
-    packages = packages.split(":") if packages else ()
+    packages = settings.get("OL_PACKAGES", PACKAGES_DIRECTORY).split(":")
     sys.path[:] = [handler_directory(settings), *packages, *STANDARD_PATH]
 
 
