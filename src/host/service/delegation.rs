@@ -204,6 +204,17 @@ fn why_missing(controller: Controller, ground: Ground, group: &Path, mountinfo: 
              systemd.unified_cgroup_hierarchy=1)"
         );
     }
+    let top = groups::top(group);
+    if !groups::controllers(&top)
+        .unwrap_or_default()
+        .contains(controller)
+    {
+        return format!(
+            "{} has no {name} controller (a container gets it from its host, a kernel from its \
+             configuration)",
+            top.display()
+        );
+    }
     match ground {
         Ground::Delegated => format!(
             "the {name} controller was not delegated to {} (the unit needs Delegate=yes)",
@@ -567,11 +578,27 @@ mod tests {
 
     #[test]
     fn each_reason_names_the_remedy() {
-        let group = Path::new("/sys/fs/cgroup/x");
+        let tree = std::env::temp_dir().join(format!("ol-reasons-{}", std::process::id()));
+        let group = tree.join("a");
+        fs::create_dir_all(&group).unwrap();
+        for (place, listed) in [(&tree, "memory pids"), (&group, "")] {
+            fs::write(place.join("cgroup.controllers"), listed).unwrap();
+        }
         let v1 = "36 31 0:33 / /cg/memory rw - cgroup cgroup rw,memory\n";
-        let memory = |ground, mounts| why_missing(Controller::Memory, ground, group, mounts);
-        assert!(memory(Ground::Own, v1).contains("systemd.unified_cgroup_hierarchy=1"));
-        assert!(memory(Ground::Delegated, NO_V1).contains("Delegate=yes"));
-        assert!(memory(Ground::Own, NO_V1).contains("/sys/fs/cgroup/x hands down no memory"));
+        let why = |controller, ground, mounts| why_missing(controller, ground, &group, mounts);
+        let says = |why: String, what: &str| assert!(why.contains(what), "{why}");
+        let memory = Controller::Memory;
+        says(
+            why(memory, Ground::Own, v1),
+            "systemd.unified_cgroup_hierarchy=1",
+        );
+        says(why(memory, Ground::Delegated, NO_V1), "Delegate=yes");
+        says(
+            why(memory, Ground::Own, NO_V1),
+            "/a hands down no memory controller",
+        );
+        let no_cpu = format!("{} has no cpu controller", tree.display());
+        says(why(Controller::Cpu, Ground::Delegated, NO_V1), &no_cpu);
+        fs::remove_dir_all(&tree).unwrap();
     }
 }

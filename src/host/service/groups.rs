@@ -171,6 +171,17 @@ pub fn controllers(group: &Path) -> io::Result<Controllers> {
     fs::read_to_string(group.join("cgroup.controllers")).map(|names| Controllers::parse(&names))
 }
 
+/// The highest group that can be seen from here.
+pub fn top(group: &Path) -> PathBuf {
+    let is_group = |place: &&Path| place.join("cgroup.controllers").exists();
+    group
+        .ancestors()
+        .take_while(is_group)
+        .last()
+        .unwrap_or(group)
+        .to_owned()
+}
+
 /// What it does hand down.
 pub fn handed_down(group: &Path) -> io::Result<Controllers> {
     fs::read_to_string(group.join("cgroup.subtree_control")).map(|names| Controllers::parse(&names))
