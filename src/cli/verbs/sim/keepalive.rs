@@ -66,14 +66,13 @@ fn command() -> Command {
         .args(wishes())
 }
 
-const LONG_ABOUT: &str = "\
-Simulate one server whose memory does not hold every container: which ones stay?
-
-The model `classic` gives the answers of the simulator of the FaasCache work, call for call; \
-`course` is that simulator with the price of a miss of its teaching edition (3 s and 1.2 cold runs).
-
-Added latency counts what callers wait beyond a warm call: a start costs its length, a dropped call \
-a second (after which the caller comes again) and a start.";
+const LONG_ABOUT: &str = "Simulate one server whose memory does not hold every container: which \
+    ones stay?\n\n\
+    The model `classic` gives the answers of the simulator of the FaasCache work, call for call; \
+    `course` is that simulator with the price of a miss of its teaching edition (3 s and 1.2 cold \
+    runs).\n\n\
+    Added latency counts what callers wait beyond a warm call: a start costs its length, a \
+    dropped call a second (after which the caller comes again) and a start.";
 
 fn seeds() -> [Arg; 3] {
     let number = |name, most, help| {
@@ -199,14 +198,11 @@ fn find(known: &[Policy], name: &str) -> Option<Policy> {
 
 fn unknown(model: Model, name: &str, known: &[Policy]) -> Failure {
     let mut others = Model::ALL.into_iter();
+    let elsewhere = others.find(|other| find(&other.policies(), name).is_some());
+    let names: Vec<&str> = known.iter().map(|policy| policy.name()).collect();
+    let has = || format!("it has {}", names.join(", "));
     let why = format!("the model `{}` has no `{name}`", model.name());
-    let remedy = match others.find(|other| find(&other.policies(), name).is_some()) {
-        Some(other) => format!("--model {} has it", other.name()),
-        None => {
-            let names: Vec<&str> = known.iter().map(|policy| policy.name()).collect();
-            format!("it has {}", names.join(", "))
-        }
-    };
+    let remedy = elsewhere.map_or_else(has, |other| format!("--model {} has it", other.name()));
     Failure::usage("--policy", why, remedy)
 }
 

@@ -1,5 +1,6 @@
 //! `ol sim`: what would happen, on a virtual clock.
 
+mod generate;
 mod keepalive;
 mod keepalive_out;
 mod numbers;
@@ -13,7 +14,7 @@ use clap::{ArgMatches, Command};
 pub const VERB: Verb = Verb { command, run };
 
 /// What is simulated, each with a file of its own.
-const VERBS: &[Verb] = &[keepalive::VERB];
+const VERBS: &[Verb] = &[keepalive::VERB, generate::VERB];
 
 fn command() -> Command {
     Command::new("sim")
