@@ -129,6 +129,8 @@ const fn key(name: &'static str, kind: Kind, reload: Reload, about: &'static str
 const DAY_SECONDS: u64 = 24 * 60 * 60;
 /// A terabyte, more than any one thing holds.
 const SIZE_MB_MAX: u64 = 1 << 20;
+/// A petabyte, more than any machine has.
+const POOL_MB_MAX: u64 = 1 << 30;
 /// Host ids stop below 2^31 (what is above upsets programs), with room for the ranges of sandboxes.
 const ID_MAX: u64 = 0x7fff_0000;
 
@@ -380,7 +382,7 @@ pub const KEYS: &[Key] = &[
         Kind::Number(Number {
             unit: Unit::Megabytes,
             min: 64,
-            max: 16 * SIZE_MB_MAX,
+            max: POOL_MB_MAX,
             zero: Some("the machine's RAM less 500 MB"),
             store: Store::Plain(|c| &mut c.pool.mem_bytes),
         }),

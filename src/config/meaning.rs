@@ -1,9 +1,9 @@
 //! What a configuration means: one value, typed, complete, read by everything that runs.
 //!
-//! A `Config` always holds a value for every key; "unset" exists only where it has a meaning of its
-//! own (`None`: no token, no index of one's own), and is typed as the empty string. Sizes are bytes,
-//! times are `Duration`, paths are absolute. The keys as they are typed, with their units, bounds,
-//! texts and what a reload can do with each, are the table in `keys`.
+//! A `Config` always holds a value for every key; "unset" exists only where it has a meaning of
+//! its own (`None`: no token, no index of one's own), and is typed as the empty string. Sizes are
+//! bytes, times are `Duration`, paths are absolute. The keys as they are typed, with their units,
+//! bounds, texts and what a reload can do with each, are the table in `keys`.
 
 use super::tree::Tree;
 use super::words::{Backend, ImportCache, LogLevel, LogTarget, Network, OnHangup};
@@ -309,7 +309,7 @@ pub struct Trace {
 }
 
 /// The first host id for sandboxes: just above the range systemd gives to containers
-/// (524288..1879048191), far from /etc/subuid's (from 100000) and from dynamic users (61184..65519).
+/// (524288..1879048191), far from /etc/subuid's (from 100000) and dynamic users (61184..65519).
 pub const ID_BASE_DEFAULT: u32 = 0x7000_0000;
 
 impl Config {

@@ -7,8 +7,8 @@
 //!                                         +--> render, changes, manual
 //! ```
 //!
-//! [`Config`] is what everything that runs reads; [`load::load`] makes one from files, [`read::read`]
-//! from texts; [`Config::changes`] says what a reload brings.
+//! [`Config`] is what everything that runs reads; [`load::load`] makes one from files,
+//! [`read::read`] from texts; [`Config::changes`] says what a reload brings.
 
 #![forbid(unsafe_code)]
 

@@ -189,7 +189,10 @@ impl Reading {
                 self.problems
                     .push(Problem::at(&origin, full, "a section, not a key", &remedy));
             }
-            (false, _) => self.problems.push(unknown(&origin, full)),
+            (false, value) => {
+                let is_section = matches!(value, DeValue::Table(_));
+                self.problems.push(unknown(&origin, full, is_section));
+            }
         }
     }
 
@@ -243,13 +246,13 @@ impl Reading {
                 self.problems
                     .push(Problem::at(origin, name, "a section, not a key", &remedy));
             }
-            (false, _) => self.problems.push(unknown(origin, name)),
+            (false, _) => self.problems.push(unknown(origin, name, false)),
         }
     }
 }
 
 /// An unknown name, with the known one that was meant.
-fn unknown(origin: &Origin, full: &str) -> Problem {
+fn unknown(origin: &Origin, full: &str, is_section: bool) -> Problem {
     let (section, leaf) = full.rsplit_once('.').unwrap_or(("", full));
     let in_section = KEYS.iter().filter(|key| key.section() == section);
     let sections_below = SECTIONS.iter().map(|(name, _)| *name);
@@ -276,7 +279,7 @@ fn unknown(origin: &Origin, full: &str) -> Problem {
             None => "man olworker.toml lists every key".to_owned(),
         },
     };
-    let why = if section.is_empty() {
+    let why = if is_section {
         "unknown section"
     } else {
         "unknown key"

@@ -33,9 +33,9 @@ pub fn shipped() -> String {
     toml(
         &config,
         "The configuration of olworker: every key with its default. \
-         Changes are better kept in files below olworker.toml.d/, read in the order of their names \
-         behind this one. `olworker check` tells what is wrong with it, `systemctl reload olworker` \
-         takes what can be taken at once; man olworker.toml says more.",
+         Changes are better kept in files below olworker.toml.d/, read in the order of their \
+         names behind this one. `olworker check` tells what is wrong with it, `systemctl reload \
+         olworker` takes what can be taken at once; man olworker.toml says more.",
     )
 }
 

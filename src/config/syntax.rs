@@ -44,10 +44,18 @@ pub fn readable(text: &str) -> Readable<'_> {
         let offsets = || errors.iter().map(|error| offset_of(error, text));
         let Some(json) = offsets().find_map(|offset| bare_json(&readable.text, offset)) else {
             readable.broken = !errors.is_empty();
-            let plain = errors
-                .iter()
-                .map(|error| plain(text, offset_of(error, text), error));
-            readable.errors.extend(plain.take(ERRORS_MAX));
+            for error in &errors {
+                let plain = plain(text, offset_of(error, text), error);
+                // Further errors on one line are the echo of the first.
+                let line = line_at(text, plain.offset);
+                let mut told = readable
+                    .errors
+                    .iter()
+                    .map(|error| line_at(text, error.offset));
+                if readable.errors.len() < ERRORS_MAX && !told.any(|told| told == line) {
+                    readable.errors.push(plain);
+                }
+            }
             return readable;
         };
         readable.errors.push(json.explain(text));
@@ -94,12 +102,24 @@ fn plain(text: &str, offset: usize, error: &Error) -> Explained {
     } else {
         quoted(rest)
     };
+    let remedy = unquoted(text, offset)
+        .unwrap_or_else(|| "write key = value; strings stand in quotes".to_owned());
     Explained {
         offset,
         key: key_of_line(text, offset),
         why: format!("no TOML: {message}, at {near}"),
-        remedy: "write key = value; strings stand in quotes".to_owned(),
+        remedy,
     }
+}
+
+/// The assignment with its value in quotes, where that is what is missing.
+fn unquoted(text: &str, offset: usize) -> Option<String> {
+    let start = text[..offset].rfind('\n').map_or(0, |at| at + 1);
+    let (name, value) = text[start..].lines().next()?.split_once('=')?;
+    let value = value.split(" #").next().unwrap_or_default().trim();
+    let plain = |c: char| c.is_alphanumeric() || "._-:/*".contains(c);
+    let is_plain = !value.is_empty() && value.chars().all(plain);
+    (is_plain && is_bare(name.trim())).then(|| format!("write {} = \"{value}\"", name.trim()))
 }
 
 /// The next boundary between characters, downwards.
@@ -233,14 +253,16 @@ mod tests {
 
     #[test]
     fn json_pasted_bare_is_told_once_with_its_cure() {
-        let text = "[features]\nimport_cache_tree = {\"packages\": [],\n \"children\": [{\"packages\": [\"numpy\"]}]}\nwarmup = 3 4\n";
+        let text = "[features]\nimport_cache_tree = {\"packages\": [],\n \
+            \"children\": [{\"packages\": [\"numpy\"]}]}\nwarmup = 3 4\n";
         let found = explained(text);
         assert_eq!(found.len(), 2, "{found:?}");
         assert_eq!(line_at(text, found[0].offset), 2);
         assert_eq!(found[0].key.as_deref(), Some("features.import_cache_tree"));
         assert!(
             found[0].remedy.ends_with(
-                "import_cache_tree = '''{\"packages\": [], \"children\": [{\"packages\": [\"numpy\"]}]}'''"
+                "import_cache_tree = '''{\"packages\": [], \
+                 \"children\": [{\"packages\": [\"numpy\"]}]}'''"
             ),
             "{}",
             found[0].remedy
@@ -253,6 +275,16 @@ mod tests {
         let found = explained("[http]\ntcp = 127.0.0.1:5000\n");
         assert_eq!(found[0].key.as_deref(), Some("http.tcp"));
         assert!(found[0].why.starts_with("no TOML: "), "{}", found[0].why);
+    }
+
+    #[test]
+    fn a_string_without_quotes_is_shown_with_them() {
+        let found = explained("[http]\ntcp = 127.0.0.1:5000 # here\n");
+        assert_eq!(found[0].remedy, "write tcp = \"127.0.0.1:5000\"");
+        let found = explained("[log]\nlevel = debug\n");
+        assert_eq!(found[0].remedy, "write level = \"debug\"");
+        let found = explained("[log]\nlevel = \"debug\n");
+        assert!(found[0].remedy.starts_with("write key = value"));
     }
 
     #[test]

@@ -230,10 +230,7 @@ impl Reading {
             }
         };
         if is_root && !packages.is_empty() {
-            self.complain(
-                "the root holds packages",
-                "move them into a child of the root",
-            );
+            self.complain("it holds packages", "move them into a child of the root");
         }
         let pinned_here = self.pin(&packages);
         let children = match map.remove("children") {
@@ -404,12 +401,13 @@ mod tests {
         assert_eq!(
             wrong(text),
             [
-                "the root: the root holds packages (move them into a child of the root)",
+                "the root: it holds packages (move them into a child of the root)",
                 "children[0].children[0]: numpy==2 on one path with numpy==1 \
                  (no function asks for both: make them siblings)",
                 "children[0].children[0]: a package is a string, not a number \
                  (write \"numpy\" or \"numpy==1.26.4\")",
-                "children[0].children[0]: \"-\" is no package name (write a name, or name==version)",
+                "children[0].children[0]: \"-\" is no package name \
+                 (write a name, or name==version)",
                 "children[1]: a node without packages (add \"packages\": [...])",
                 "children[1]: \"children\" is a list, not an object (write \"children\": [...])",
                 "children[2]: a node is an object, not a number \

@@ -169,7 +169,8 @@ fn bodies_are_sent_sized_and_in_chunks() {
 #[test]
 fn a_refusal_is_a_failure_with_its_remedy() {
     let answer = b"HTTP/1.1 404 Not Found\r\n\r\n\
-        {\"type\":\"https://x/problems/no-such-function\",\"status\":404,\"detail\":\"no \\\"f\\\" here\"}";
+        {\"type\":\"https://x/problems/no-such-function\",\"status\":404,\
+        \"detail\":\"no \\\"f\\\" here\"}";
     against("refusal", answer, |client| {
         let failure = client.ask("rm f", Request::new("DELETE", "/registry/f"));
         let line = failure.expect_err("a refusal").lines("ol");

@@ -24,11 +24,16 @@ fn command() -> Command {
     Command::new("deploy")
         .about("Make a function of a directory, a .py, a .tar.gz or a .zip")
         .long_about(
-            "Make a function of a directory, a .py, a .tar.gz (.tgz) or a .zip, or give an existing \
-             one new code. It can be called when the command returns; running calls finish on the \
-             old code. Of a directory .git and __pycache__ are left out.",
+            "Make a function of a directory, a .py, a .tar.gz (.tgz) or a .zip, or give an \
+             existing one new code. It can be called when the command returns; running calls \
+             finish on the old code. Of a directory .git and __pycache__ are left out.",
         )
-        .arg(Arg::new("path").value_name("PATH").required(true).help("What to deploy"))
+        .arg(
+            Arg::new("path")
+                .value_name("PATH")
+                .required(true)
+                .help("What to deploy"),
+        )
         .arg(
             Arg::new("name")
                 .long("name")

@@ -15,8 +15,8 @@ fn command() -> Command {
     Command::new("tree")
         .about("Show the zygote tree")
         .long_about(
-            "Show the tree of zygotes: for each node how many sandboxes came from it, its packages, \
-             those it inherits, its state and memory.",
+            "Show the tree of zygotes: for each node how many sandboxes came from it, its \
+             packages, those it inherits, its state and memory.",
         )
 }
 

@@ -1,8 +1,8 @@
 //! `ol worker force-cleanup`: whatever a worker left behind goes, whether or not it still lives.
 //!
 //! A worker that does not end by itself is killed; the processes of its sandboxes are found by the
-//! cgroup that carries its pid, so that nobody else's are hit. Groups of other workers that died are
-//! cleared as well: nobody else will.
+//! cgroup that carries its pid, so that nobody else's are hit. Groups of other workers that died
+//! are cleared as well: nobody else will.
 
 use super::super::super::definition::Context;
 use super::super::super::failure::Failure;

@@ -86,8 +86,8 @@ fn command() -> Command {
                 .about("Kill and remove whatever a worker left behind")
                 .long_about(
                     "Kill and remove whatever a worker left behind: the worker itself, every \
-                     process of its sandboxes by their cgroups, its sockets and pid file. Functions \
-                     and configuration stay.",
+                     process of its sandboxes by their cgroups, its sockets and pid file. \
+                     Functions and configuration stay.",
                 ),
         )
 }
