@@ -255,7 +255,7 @@ impl Worker {
         let Some(line) = self.lines.get_mut(key) else {
             return;
         };
-        if self.sandboxes.search(&mut line.instance).unwrap_or(false) {
+        if self.sandboxes.search(line.family, &mut line.instance) {
             self.watch_exit(key);
             self.tell(Event::Forked { instance: key });
         } else {

@@ -1,8 +1,8 @@
 //! A family: one zygote started from nothing, the zygotes forked from it, and all their instances.
 //!
-//! They share a user namespace, and so trust each other as far as root in it goes: imports are user
-//! code, run as that root. Nothing else is shared with other families: each has its own range of
-//! host ids and its own branch of cgroups.
+//! They share a user namespace, and so trust each other as far as root in it goes: imports are
+//! user code, run as that root. Nothing else is shared with other families: each has its own range
+//! of host ids and its own branch of cgroups.
 //!
 //! An instance takes a slot: a cgroup, a user id, a page to watch it by, its empty /tmp and /host.
 //! Slots are made ahead and used again:
@@ -15,7 +15,7 @@
 use super::cgroup::{Branch, Forest, Group, Limits};
 use super::jail;
 use crate::sys::page::SharedPage;
-use crate::sys::user_namespace;
+use crate::sys::{network_namespace, user_namespace};
 use crate::wire::{Seen, seen};
 use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::collections::BTreeMap;
@@ -115,6 +115,12 @@ impl Family {
             .map(|namespace| namespace.as_fd())
     }
 
+    /// A network of no one, for instances of one function: those of another must not meet in it.
+    /// About a millisecond; kept by whoever asked, as long as the family lives.
+    pub fn empty_network(&self) -> io::Result<OwnedFd> {
+        network_namespace::create(self.user_namespace())
+    }
+
     pub fn first_host_id(&self) -> u32 {
         self.first_host_id
     }
@@ -180,8 +186,8 @@ impl Family {
         self.returned.push(slot);
     }
 
-    /// Cleans what came back and makes what is missing, a few at a time. False when there is nothing
-    /// left to do.
+    /// Cleans what came back and makes what is missing, a few at a time. False when there is
+    /// nothing left to do.
     pub fn refill(&mut self) -> io::Result<bool> {
         self.busy.retain(|group| self.branch.remove(group).is_err());
         for _ in 0..REFILL_AT_ONCE {

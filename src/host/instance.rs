@@ -10,7 +10,7 @@
 use super::cgroup::{Group, Limits};
 use super::death::{self, Cause};
 use super::family::{Scratch, Slot};
-use super::jail;
+use super::{jail, memory};
 use crate::wire::Seen;
 use crate::wire::text::TextList;
 use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -54,6 +54,8 @@ pub struct Instance {
     /// None once its owner took it.
     connection: Option<OwnedFd>,
     life: Life,
+    /// It was killed for using more memory than it may, by us: where the kernel does not.
+    over_memory: bool,
 }
 
 #[derive(Debug)]
@@ -108,6 +110,7 @@ impl Instance {
             slot,
             connection: Some(connection),
             life,
+            over_memory: false,
         };
         Ok((
             instance,
@@ -195,16 +198,33 @@ impl Instance {
         }
     }
 
+    /// As `kill`; its end is then told as that of one the kernel killed at its limit.
+    pub fn kill_over_memory(&mut self) -> io::Result<()> {
+        self.over_memory = true;
+        self.kill()
+    }
+
+    /// What it holds: its own pages, and its share of the others.
+    pub fn memory_bytes(&self) -> io::Result<u64> {
+        memory::proportional(&self.slot.group)
+    }
+
     /// To be asked when the pidfd is readable: reaps it and tells the cause.
     pub fn ended(&mut self) -> io::Result<Option<Cause>> {
         let Life::Alive { pid, pidfd } = &self.life else {
             return Ok(None);
         };
         let cause = death::of(pidfd.as_fd(), &self.slot.group)?;
-        if cause.is_some() {
-            self.life = Life::Dead { pid: Some(*pid) };
-        }
-        Ok(cause)
+        let Some(cause) = cause else {
+            return Ok(None);
+        };
+        self.life = Life::Dead { pid: Some(*pid) };
+        let killed = cause == Cause::Signal(libc::SIGKILL);
+        Ok(Some(if killed && self.over_memory {
+            Cause::OutOfMemory
+        } else {
+            cause
+        }))
     }
 
     /// Once it is dead: its slot, and the pid it had.

@@ -11,6 +11,7 @@ pub mod helper;
 pub mod instance;
 pub mod jail;
 pub mod log;
+pub mod memory;
 pub mod modules;
 pub mod requirements;
 pub mod sandboxes;

@@ -27,6 +27,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Resource, pidfd_open};
 use std::collections::BTreeSet;
 use std::ffi::CString;
+use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -289,8 +290,8 @@ impl Sandboxes {
         }
     }
 
-    /// A zygote says that this instance lives. What zygotes say is user code's word: the process must
-    /// be a child of ours, in the instance's group, and nobody else.
+    /// A zygote says that this instance lives. What zygotes say is user code's word: the process
+    /// must be a child of ours, in the instance's group, and nobody else.
     pub fn born(&mut self, instance: &mut Instance, pid: i32) -> Result<(), FalseClaim> {
         let pidfd = self.verify(&instance.slot().group, pid)?;
         let born = instance.born(pid, pidfd);
@@ -305,21 +306,28 @@ impl Sandboxes {
         Ok(())
     }
 
-    /// The zygote has died before it answered: the instance may live all the same. False, and it
-    /// counts as dead, when it does not.
-    pub fn search(&mut self, instance: &mut Instance) -> io::Result<bool> {
-        for pid in instance.group().pids()? {
+    /// The zygote has died before it answered: the instance may have been born all the same, and
+    /// may have ended since. False, and it counts as dead, when it was not.
+    pub fn search(&mut self, family: FamilyKey, instance: &mut Instance) -> bool {
+        let group = &instance.slot().group;
+        let place = format!("/{}/{}", self.home_of(family).name(), group.name());
+        // A group that cannot be read is emptied when its slot comes back.
+        let living = group.pids().unwrap_or_default();
+        for pid in living.into_iter().chain(ended_children_in(&place)) {
             if self.born(instance, pid).is_ok() {
-                return Ok(true);
+                return true;
             }
         }
         instance.stillborn();
-        Ok(false)
+        false
     }
 
     fn verify(&mut self, group: &Group, pid: i32) -> Result<OwnedFd, FalseClaim> {
         let false_claim = FalseClaim { pid };
-        let name = Pid::from_raw(pid).ok_or(false_claim)?;
+        let name = Some(pid)
+            .filter(|pid| *pid > 0)
+            .and_then(Pid::from_raw)
+            .ok_or(false_claim)?;
         let pidfd = pidfd_open(name, PidfdFlags::empty()).map_err(|_| false_claim)?;
         let inside = group.pids().map_err(|_| false_claim)?;
         // One that has ended already is in no group any more.
@@ -368,6 +376,20 @@ impl Sandboxes {
         let Self { forest, base, .. } = self;
         drop(base);
         forest.fell()
+    }
+
+    /// For `Network::None` of one function's instances in this family.
+    pub fn empty_network(&self, family: FamilyKey) -> io::Result<OwnedFd> {
+        self.families
+            .get(family)
+            .ok_or(io::ErrorKind::NotFound)?
+            .empty_network()
+    }
+
+    fn home_of(&self, family: FamilyKey) -> &Family {
+        self.families
+            .get(family)
+            .expect("a family lives as long as a member does")
     }
 
     fn home(&mut self, family: FamilyKey) -> &mut Family {
@@ -558,6 +580,25 @@ impl Ranges {
             Some(first)
         })
     }
+}
+
+/// Children of this thread (zygotes and instances are all its own) that have ended in this group
+/// and that nobody has waited for. None where the kernel does not list children.
+fn ended_children_in(place: &str) -> Vec<i32> {
+    let Ok(children) = fs::read_to_string("/proc/thread-self/children") else {
+        return Vec::new();
+    };
+    let was_in = |pid: &i32| {
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        groups
+            .lines()
+            .any(|line| line.starts_with("0::") && line.ends_with(place))
+    };
+    children
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .filter(was_in)
+        .collect()
 }
 
 /// Why the worker cannot have sandboxes.

@@ -5,14 +5,15 @@
 //!   forked: ordered --born--> alive --Imported--> ready --> dead
 //! ```
 //!
-//! Requests are datagrams; any number (up to a bound) may be under way, answered in the order asked.
-//! Nothing here waits: what the socket does not take now is kept, in order, and sent when it is
-//! writable again. A zygote is user code after its first import: whatever it says is checked, and
-//! one that breaks the protocol is killed by whoever reads `ZygoteEvent::Broken`.
+//! Requests are datagrams; any number (up to a bound) may be under way, answered in the order
+//! asked. Nothing here waits: what the socket does not take now is kept, in order, and sent when
+//! it is writable again. A zygote is user code after its first import: whatever it says is
+//! checked, and one that breaks the protocol is killed by whoever reads `ZygoteEvent::Broken`.
 
 use super::cgroup::Group;
 use super::death::{self, Cause};
 use super::instance::{Network, Order, Outfit};
+use super::memory;
 use crate::sys::scm::{self, Received};
 use crate::wire::text::TextList;
 use crate::wire::zygote::{
@@ -153,6 +154,11 @@ impl Zygote {
             Life::Alive { pidfd, .. } => Some(pidfd.as_fd()),
             Life::Ordered | Life::Dead { .. } => None,
         }
+    }
+
+    /// What it holds: its own pages, and its share of those its children still share.
+    pub fn memory_bytes(&self) -> io::Result<u64> {
+        memory::proportional(&self.group)
     }
 
     /// How many forks it has been asked for.

@@ -77,7 +77,8 @@ pub unsafe fn clone3(flags: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> io::R
         0 => Ok(Forked::Child),
         pid if pid > 0 => {
             let pid = Pid::from_raw(pid as i32).expect("a positive pid");
-            // SAFETY: CLONE_PIDFD succeeded: the kernel stored a new descriptor that nobody else owns.
+            // SAFETY: CLONE_PIDFD succeeded: the kernel stored a new descriptor that nobody else
+            // owns.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
             Ok(Forked::Parent { pid, pidfd })
         }

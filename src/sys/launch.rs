@@ -10,7 +10,7 @@
 
 use super::clone::{CloneFlags, Forked, clone3};
 use super::zygote::BIRTH_FAILED;
-use super::{mount, process, seccomp};
+use super::{mount, network_namespace, process, seccomp};
 use core::ffi::{CStr, c_char};
 use core::fmt::Write as _;
 use rustix::fs::{Gid, Mode, Uid};
@@ -169,6 +169,13 @@ impl Launch<'_> {
                 "enter the network",
                 rustix::thread::move_into_link_name_space(network, kind),
             )?;
+        }
+        if let LaunchRole::Instance {
+            network: LaunchNetwork::New,
+            ..
+        } = self.role
+        {
+            at("raise the loopback", network_namespace::raise_loopback())?;
         }
         at("forbid core dumps", process::forbid_core_dumps())?;
         for (resource, value) in self.limits {

@@ -12,6 +12,7 @@ pub mod launch;
 pub mod listen;
 pub mod machine;
 pub mod mount;
+pub mod network_namespace;
 pub mod page;
 pub mod probe;
 pub mod process;

@@ -1,5 +1,7 @@
 //! What a sandbox is, looked at from inside by small programs, and how it ends.
 
+mod death;
+mod inside;
 mod rig;
 
 use rig::{Outcome, rig};

@@ -1,4 +1,5 @@
-//! Sandboxes for tests: one worker's worth of them for each test, and a function called in one line.
+//! Sandboxes for tests: one worker's worth of them for each test, and a function called in one
+//! line.
 
 use olworker::config::places::Places;
 use olworker::host::cgroup::Limits;
@@ -236,21 +237,31 @@ impl Rig {
     }
 
     pub fn fork_directory(&mut self, from: &mut Ready, code: &Path, limits: Limits) -> Running {
+        let mut running = self.fork_unanswered(from, code, limits);
+        self.await_birth(from, &mut running);
+        running
+    }
+
+    /// Forks without waiting for the zygote's answer.
+    pub fn fork_unanswered(&mut self, from: &mut Ready, code: &Path, limits: Limits) -> Running {
         let environment = TextList::collect([&b"HOME=/tmp"[..], b"LANG=C.UTF-8"]).unwrap();
         let log = self.log.try_clone().unwrap();
         let order = self.order(code, &environment, log.as_fd(), limits);
-        let mut instance = self
+        let instance = self
             .sandboxes
             .fork(from.family, &mut from.zygote, &order)
             .unwrap();
+        Running::new(from.family, instance)
+    }
+
+    pub fn await_birth(&mut self, from: &mut Ready, running: &mut Running) {
         match next_event(&mut from.zygote) {
             ZygoteEvent::Forked { id, pid } => {
-                assert_eq!(id, instance.id());
-                self.sandboxes.born(&mut instance, pid).unwrap();
+                assert_eq!(id, running.instance.id());
+                self.sandboxes.born(&mut running.instance, pid).unwrap();
             }
             other => panic!("{other:?}; the log says: {}", self.log()),
         }
-        Running::new(from.family, instance)
     }
 
     pub fn order<'a>(

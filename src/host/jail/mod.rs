@@ -1,7 +1,8 @@
 //! The root file systems of sandboxes, as detached mounts that are nowhere in the host's table.
 //!
 //! One template is put together at the start, in a mount namespace of the worker's own; whoever
-//! needs a root gets a copy of it by descriptor, read-only, and attaches it in namespaces of its own.
+//! needs a root gets a copy of it by descriptor, read-only, and attaches it in namespaces of its
+//! own.
 //!
 //! ```text
 //!   /            a small file system made here: directories, links, /etc, /dev, /olworker
@@ -14,8 +15,8 @@
 //!   /handler     the function's code
 //! ```
 //!
-//! What is in the small file system is never mounted twice, only referred to: each mount less makes
-//! every fork a microsecond cheaper.
+//! What is in the small file system is never mounted twice, only referred to: each mount less
+//! makes every fork a microsecond cheaper.
 
 mod files;
 mod interpreter;
@@ -47,8 +48,8 @@ pub struct PrivateMounts {
 
 impl PrivateMounts {
     /// Gives the calling thread, and all it starts from now on, mounts of its own: what the worker
-    /// mounts is seen by nobody else and goes with its last thread, however that ends. What the host
-    /// mounts still arrives. To be called before other threads are started.
+    /// mounts is seen by nobody else and goes with its last thread, however that ends. What the
+    /// host mounts still arrives. To be called before other threads are started.
     pub fn leave_host() -> io::Result<Self> {
         mount::unshare_mounts()?;
         let from_host = MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM;
@@ -216,7 +217,8 @@ pub fn scratch(bytes: u64) -> io::Result<OwnedFd> {
 }
 
 /// The processes a zygote may see: its own. It also is what lets its children mount a /proc of
-/// theirs: the kernel allows that only where a whole one is visible, and the host's may be covered.
+/// theirs: the kernel allows that only where a whole one is visible, and the host's may be
+/// covered.
 pub fn zygote_proc() -> io::Result<OwnedFd> {
     let options = [(c"subset", c"pid"), (c"hidepid", c"invisible")];
     let attributes = Attributes::NO_SETUID

@@ -4,12 +4,12 @@
 //! namespaces that are copies of the zygote's. In this order it:
 //!
 //! ```text
-//!   attaches /handler, /tmp, /host  (detached mounts the worker made)     needs root of the namespace
-//!   mounts its own /proc, takes its host name, enters its network         needs root of the namespace
+//!   attaches /handler, /tmp, /host  (detached mounts the worker made)  as root of the namespace
+//!   mounts its own /proc, takes its host name, enters its network      as root of the namespace
 //!   limits its resources, leaves the session, takes its descriptors
 //!   becomes its own user: no capability is left
-//!   asks to die with the worker                                           forgotten when ids change
-//!   closes the last doors (the last system call filter)
+//!   asks to die with the worker                             (forgotten when ids change)
+//!   closes the last doors                                   (the last system call filter)
 //! ```
 //!
 //! The zygote's root needs no replacement: it is made of the same read-only mounts, and only /tmp
@@ -145,8 +145,8 @@ fn take_descriptors(roles: Roles, descriptors: &[OwnedFd]) -> io::Result<()> {
             unsafe { process::place(descriptor, number)? };
         }
     }
-    // SAFETY: whoever owns one of the others (the list of descriptors, imported packages) is told to
-    // forget it, or belongs to code that has to live with a fork that closes everything.
+    // SAFETY: whoever owns one of the others (the list of descriptors, imported packages) is told
+    // to forget it, or belongs to code that has to live with a fork that closes everything.
     unsafe { process::close_from(FIRST_UNUSED) }
 }
 

@@ -15,14 +15,14 @@
 //!
 //! # What Python does
 //!
-//! It is started by the worker as `INTERPRETER -I -S -B /olworker/start.py zygote`, in its jail, with
-//! these descriptors: 0 `/dev/null`, 1 and 2 the worker's log, 3 the control socket, 4 this library.
-//! It loads the library with `ctypes.PyDLL("/proc/self/fd/4")` (PyDLL keeps the GIL: the child must
-//! come back holding it), and from then on:
+//! It is started by the worker as `INTERPRETER -I -S -B /olworker/start.py zygote`, in its jail,
+//! with these descriptors: 0 `/dev/null`, 1 and 2 the worker's log, 3 the control socket, 4 this
+//! library. It loads the library with `ctypes.PyDLL("/proc/self/fd/4")` (PyDLL keeps the GIL: the
+//! child must come back holding it), and from then on:
 //!
 //! ```text
-//! serve = library.ol_zygote_serve        # (c_char_p buffer, c_size_t capacity, POINTER(c_size_t))
-//! while True:
+//! serve = library.ol_zygote_serve        # (c_char_p buffer, c_size_t capacity,
+//! POINTER(c_size_t)) while True:
 //!     what = serve(buffer, len(buffer), byref(length))
 //!     text = buffer.raw[:length.value]
 //!     if what == 0: os._exit(0)          # the worker has gone or wants no more
@@ -34,7 +34,8 @@
 //! - **1, an instance.** Everything of the jail is done. Descriptor 3 is its connection (stream of
 //!   frames), 4 the file of the page `wire::seen` describes; nothing else is open but 0, 1, 2.
 //!   `text` is its environment: `NAME=value` joined by NUL. The fork hooks of Python have run.
-//! - **2, import.** `text` is the modules, joined by NUL, two NULs, the directories to search, joined
+//! - **2, import.** `text` is the modules, joined by NUL, two NULs, the directories to search,
+//!   joined
 //!   by NUL. Garbage collection is Python's business: collect, freeze, stay disabled, before
 //!   reporting. Afterwards `ol_zygote_imported(told, length)` with module and microseconds of each,
 //!   all joined by NUL, or `ol_zygote_import_failed(module, length, text, length)` and `_exit(1)`.
