@@ -309,7 +309,7 @@ fn counter(out: &mut Vec<u8>, name: &str, help: &str, value: u64) {
     put(out, format_args!("{PREFIX}{total} {value}\n"));
 }
 
-/// Cumulative buckets at powers of two, where the histogram is exact: 16 microseconds to 34 seconds.
+/// Cumulative buckets at powers of two, where the histogram is exact: 16 us to 34 s.
 fn histogram(out: &mut Vec<u8>, what: Timed, histogram: &Histogram) {
     const POWERS: core::ops::RangeInclusive<u32> = 14..=35;
     const NANOS_PER_SECOND: u64 = 1_000_000_000;

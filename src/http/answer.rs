@@ -2,7 +2,7 @@
 //! end.
 //!
 //! ```text
-//!   Answer::begin ─▶ field, field, ... ─▶ body(length) ─▶ Body ─ write ─▶ .. ─ end ─▶ Kept | Closed
+//!   Answer::begin ─▶ field, .. ─▶ body(length) ─▶ Body ─ write ─▶ .. ─ end ─▶ Kept | Closed
 //! ```
 //! How the body is framed follows from the request and from what is known of its length:
 //!

@@ -41,7 +41,7 @@ enum State {
     },
     DataCr,
     DataLf,
-    Trailers(Scan),
+    Trailers(Trailers),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -94,14 +94,12 @@ impl Chunked {
                     }
                     return Ok(Part::Data(data));
                 }
-                State::Trailers(scan) => {
-                    let scanned = scan.feed(input, limits)?;
-                    let Scanned::End(count) = scanned else {
-                        *input = &[];
-                        return Ok(Part::NeedMore);
-                    };
-                    *input = &input[count..];
-                    return Ok(Part::End);
+                State::Trailers(trailers) => {
+                    let byte = &input[..1];
+                    *input = &input[1..];
+                    if trailers.take(byte, limits)? {
+                        return Ok(Part::End);
+                    }
                 }
                 state => {
                     let byte = input[0];
@@ -159,13 +157,57 @@ impl Chunked {
 
     fn line_ended(&mut self, limits: &Limits) -> Result<State, Refusal> {
         if self.size == 0 {
-            return Ok(State::Trailers(Scan::trailers()));
+            return Ok(State::Trailers(Trailers::new()));
         }
         if self.size > limits.body_bytes.saturating_sub(self.data) {
             return Err(BODY_TOO_LARGE);
         }
         self.data += self.size;
         Ok(State::Data { left: self.size })
+    }
+}
+
+/// The trailer section: read and thrown away, but for names that would change the framing or the
+/// destination of a request that is being served already.
+#[derive(Clone, Copy, Debug)]
+struct Trailers {
+    scan: Scan,
+    name: [u8; Self::NAME_BYTES_MAX],
+    /// Bytes of the name so far; longer names are none of those looked for.
+    length: usize,
+}
+
+impl Trailers {
+    const FORBIDDEN: [&[u8]; 3] = [b"content-length", b"transfer-encoding", b"host"];
+    const NAME_BYTES_MAX: usize = 17;
+
+    const fn new() -> Self {
+        Self {
+            scan: Scan::trailers(),
+            name: [0; Self::NAME_BYTES_MAX],
+            length: 0,
+        }
+    }
+
+    /// Takes one byte; true when it was the last.
+    fn take(&mut self, byte: &[u8], limits: &Limits) -> Result<bool, Refusal> {
+        let was_in_name = self.scan.is_in_name();
+        let scanned = self.scan.feed(byte, limits)?;
+        if self.scan.is_in_name() {
+            if let Some(place) = self.name.get_mut(self.length) {
+                *place = byte[0].to_ascii_lowercase();
+            }
+            self.length += 1;
+        } else if was_in_name {
+            let name = self.name.get(..self.length).unwrap_or_default();
+            if Self::FORBIDDEN.contains(&name) {
+                return Err(Refusal::bad(
+                    "a trailer that would change how the request is read",
+                ));
+            }
+            self.length = 0;
+        }
+        Ok(scanned != Scanned::More)
     }
 }
 

@@ -13,7 +13,7 @@
 
 use super::Limits;
 use super::chunked::{Chunked, Part};
-use super::head::{Framing, Head};
+use super::head::{Framing, Head, Lines};
 use super::refusal::Refusal;
 use super::scan::{BARE_CR, BARE_LF, Scan, Scanned};
 
@@ -42,7 +42,7 @@ pub struct Decoder {
 enum State {
     /// Before the first byte of a head; empty lines are skipped.
     Between(Blank),
-    Collecting(Scan),
+    Collecting(Scan, Lines),
     Length {
         left: u64,
     },
@@ -116,18 +116,17 @@ impl Decoder {
                         head.keep(bytes);
                         return self.head_ended(head, limits);
                     }
-                    self.state = State::Collecting(Scan::request(before));
+                    self.state = State::Collecting(Scan::request(before), Lines::default());
                 }
-                State::Collecting(scan) => {
-                    let scanned = scan.feed(input, limits)?;
-                    let count = match scanned {
-                        Scanned::More => input.len(),
-                        Scanned::End(count) => count,
-                    };
-                    let (bytes, rest) = input.split_at(count);
-                    *input = rest;
-                    head.collect(bytes);
-                    if scanned != Scanned::More {
+                State::Collecting(scan, lines) => {
+                    let line = first_line(input);
+                    let scanned = scan.feed(line, limits)?;
+                    *input = &input[line.len()..];
+                    head.collect(line);
+                    if line.ends_with(b"\n") {
+                        head.examine_lines(lines)?;
+                    }
+                    if scanned == Scanned::End(line.len()) {
                         head.read_collected(limits)?;
                         return self.head_ended(head, limits);
                     }
@@ -167,6 +166,12 @@ impl Decoder {
         };
         Ok(Step::Head)
     }
+}
+
+/// The input up to its first line feed: lines are judged one by one, in whatever pieces they come.
+fn first_line(input: &[u8]) -> &[u8] {
+    let end = input.iter().position(|byte| *byte == b'\n');
+    end.map_or(input, |end| &input[..=end])
 }
 
 impl Blank {

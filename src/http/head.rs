@@ -255,16 +255,31 @@ impl Head {
         }
     }
 
-    /// Gives the parts their meaning, or finds that they have none or more than one.
+    /// Gives the parts their meaning, or finds that they have none or more than one: line by line
+    /// first, as `examine_lines` would, then all together.
     pub(super) fn examine(&mut self, limits: &Limits) -> Result<(), Refusal> {
+        let method = Method::of(self.method_token());
+        self.method = Some(method);
+        let parts = target::parse(method, self.target())?;
         let mut found = Found::default();
         for field in &self.fields {
             let (name, value) = (self.slice(field.name), self.slice(field.value));
             found.meet(name, value, field.value)?;
         }
-        let method = Method::of(self.method_token());
-        self.method = Some(method);
-        let parts = target::parse(method, self.target())?;
+        if found.host.is_none() && self.version == Version::Http11 {
+            return Err(Refusal::bad("there is no Host field"));
+        }
+        self.place(parts, found.host.unwrap_or_default());
+        self.framing = found.framing(self.version)?;
+        self.keeps_alive = !found.close && (self.version == Version::Http11 || found.keep_alive);
+        self.expects_continue = found.expects_continue && self.version == Version::Http11;
+        match self.framing {
+            Framing::Length(length) if length > limits.body_bytes => Err(BODY_TOO_LARGE),
+            _ => Ok(()),
+        }
+    }
+
+    fn place(&mut self, parts: target::Parts, host: Span) {
         let base = self.target.start;
         let within = |range: Range<usize>| Span {
             start: base + range.start as u32,
@@ -280,28 +295,45 @@ impl Head {
             Path::Foreign => Some(""),
         };
         self.query = parts.query.map(within);
-        self.host = match (parts.authority, found.host) {
-            (_, None) if self.version == Version::Http11 => {
-                return Err(Refusal::bad("there is no Host field"));
-            }
-            (Some(authority), _) => within(authority),
-            (None, host) => host.unwrap_or_default(),
-        };
-        self.framing = found.framing(self.version)?;
-        self.keeps_alive = !found.close && (self.version == Version::Http11 || found.keep_alive);
-        self.expects_continue = found.expects_continue && self.version == Version::Http11;
-        match self.framing {
-            Framing::Length(length) if length > limits.body_bytes => Err(BODY_TOO_LARGE),
-            _ => Ok(()),
-        }
+        self.host = parts.authority.map_or(host, within);
     }
+
+    /// Looks at the lines that were completed since it last did, so that a head whose first lines
+    /// are bad is refused without waiting for its last.
+    pub(super) fn examine_lines(&self, lines: &mut Lines) -> Result<(), Refusal> {
+        while let Some(length) = self.bytes[lines.read..]
+            .iter()
+            .position(|byte| *byte == b'\n')
+        {
+            let line = &self.bytes[lines.read..(lines.read + length).saturating_sub(1)];
+            let is_first = lines.read == 0;
+            lines.read += length + 1;
+            if is_first {
+                let mut words = line.split(|byte| *byte == b' ').map(core::str::from_utf8);
+                if let (Some(Ok(method)), Some(Ok(target))) = (words.next(), words.next()) {
+                    target::parse(Method::of(method), target)?;
+                }
+            } else if let Some(colon) = line.iter().position(|byte| *byte == b':') {
+                let (name, value) = line.split_at(colon);
+                lines.found.meet(name, trim(&value[1..]), Span::default())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How far a head that comes in pieces was examined.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lines {
+    read: usize,
+    found: Found,
 }
 
 pub(super) const BODY_TOO_LARGE: Refusal =
     Refusal::new(Code::BodyTooLarge, "see [http] max_body_mb");
 
 /// The fields that decide how the connection goes on.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Found {
     host: Option<Span>,
     length: Option<u64>,

@@ -1,7 +1,7 @@
 //! Which endpoint a path names, and what may be done there.
 //!
 //! The raw path is cut at its slashes first and each segment is percent-decoded once after that, so
-//! an encoded slash never makes a segment and an encoded percent sign never makes a second decoding.
+//! an encoded slash never makes a segment and an encoded percent sign never a second decoding.
 //! A path with a segment that could mean something else to somebody else (`.`, `..`, a slash, a
 //! backslash, a control character, however they are written) names nothing: it is `NotFound`, never
 //! another route.

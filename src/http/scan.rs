@@ -10,7 +10,7 @@
 //!                                                                                 │  ▲  │
 //!                                          Name ◀────────── a token byte ─────────┘  │  CR
 //!                                            └── ':' ─▶ Value ─ CR ─▶ LineEnd ─ LF ──┘  ▼
-//!                                                                                     LastLf ─▶ end
+//!                                                                            end ◀─ LF ─ LastLf
 //! ```
 //! The field lines of a trailer section are the same lines: they start at `LineStart`.
 
@@ -93,6 +93,11 @@ impl Scan {
             self.state = self.next(*byte, limits)?;
         }
         Ok(Scanned::More)
+    }
+
+    /// The bytes seen last belong to a field's name.
+    pub(super) fn is_in_name(&self) -> bool {
+        self.state == State::Name
     }
 
     fn next(&mut self, byte: u8, limits: &Limits) -> Result<State, Refusal> {

@@ -1,7 +1,7 @@
 //! The clients: their connections, their requests, and the answers they wait for.
 //!
-//! `Front` is told what `io` completed, turns bytes into events for the driver's loop, and takes the
-//! answers. It reads no clock (`now` is an argument) and knows no function: what a request means is
+//! `Front` is told what `io` completed, turns bytes into events for the driver's loop, and takes
+//! the answers. It reads no clock (`now` is an argument) and knows no function: what a request means is
 //! the driver's business.
 //!
 //! ```text
@@ -9,7 +9,7 @@
 //!   io ───────────────────────────────────────▶ Front ───────────────────────────────────▶ driver
 //!      ◀─────────────────────────────────────── Front ◀───────────────────────────────────
 //!            accept, receive, send, close                   answer, refuse, begin/write/end,
-//!                                                           discard/spool/stream, take_body
+//!                                                           stream/spool_body, take_body
 //! ```
 //!
 //! One turn of the driver's loop:
@@ -19,7 +19,7 @@
 //!   front.set_time(now, unix_sec)
 //!   for each completion of Owner::Listener or Owner::Client
 //!       front.completed(token, what, &mut io)
-//!   front.expire()
+//!   front.expire(&mut io)
 //!   while let Some(event) = front.next_event() { .. answers .. }
 //!   front.flush(&mut io)                  one send for each client with something to say
 //!   sleep until front.next_deadline()
@@ -32,7 +32,7 @@
 //!   body(client) -> Body { bytes: &[u8], is_last: bool }     what can be taken now
 //!   take_body(client, count)                                 taken: there will be room for more
 //!   after Arrived nothing of the body is read but what came with the head; then one of
-//!     stream_body(client)  read on as bytes are taken (backpressure); says 100 Continue if asked to
+//!     stream_body(client)  read on as bytes are taken (backpressure); says 100 Continue if asked
 //!     spool_body(client)   read to the end whether or not anybody takes: memory, then an anonymous
 //!                          file, within the budget of all (beyond it: backpressure as above)
 //!     answering before the end throws the rest away

@@ -515,9 +515,8 @@ fn a_body_that_is_announced_too_large_is_refused_at_once() {
 fn continue_is_said_only_when_somebody_wants_the_body() {
     on_both(|bed| {
         let expecting = |path: &str| {
-            format!(
-                "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-Continue\r\n\r\n"
-            )
+            let fields = "Host: x\r\nContent-Length: 2\r\nExpect: 100-Continue";
+            format!("POST {path} HTTP/1.1\r\n{fields}\r\n\r\n")
         };
         let mut client = bed.connect();
         client.write_all(expecting("/run/echo").as_bytes()).unwrap();
