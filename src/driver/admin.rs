@@ -4,7 +4,7 @@ use super::front::Client;
 use super::stats::Gauge;
 use super::worker::{Done, Phase, Worker};
 use crate::base::FunctionName;
-use crate::engine::{Engine, NodeView};
+use crate::engine::{Engine, NodeView, ZygoteState};
 use crate::host::function_log;
 use crate::host::log as sink;
 use crate::http::{Code, Problem};
@@ -247,9 +247,26 @@ fn node_json(engine: &Engine, nodes: &[NodeView], copy: u32, id: NodeId) -> Valu
     json!({
         "packages": packages,
         "count": view.map_or(0, |view| view.created),
-        "state": view.map_or_else(String::new, |view| format!("{:?}", view.phase).to_lowercase()),
+        "state": node_state(view),
         "replicas": zygotes.len(),
         "mem_mb": memory,
         "children": children,
     })
+}
+
+/// How far a node is: the best of its zygotes, else whether its packages are there.
+fn node_state(view: Option<&NodeView>) -> &'static str {
+    let Some(view) = view else { return "absent" };
+    let has = |wanted| view.zygotes.iter().any(|zygote| zygote.state == wanted);
+    let states = [
+        ZygoteState::Live,
+        ZygoteState::Frozen,
+        ZygoteState::Forking,
+        ZygoteState::Dying,
+    ];
+    match states.into_iter().find(|state| has(*state)) {
+        Some(state) => state.name(),
+        None if view.hopeless => "hopeless",
+        None => view.phase.name(),
+    }
 }

@@ -1,0 +1,122 @@
+//! How a worker ends, and what is left of it.
+
+use crate::on_both;
+use crate::rig::{is_alive, receive, send, worker};
+use rustix::process::Signal;
+use std::fs;
+use std::time::Duration;
+
+on_both!(
+    a_drain_finishes_what_runs_and_refuses_the_rest,
+    nothing_survives_a_killed_worker,
+    a_reload_takes_what_it_can,
+    a_client_that_leaves_is_forgotten,
+    the_dump_counts_what_came_from_each_node,
+);
+
+const SLEEPER: &str = "import time\ndef f(event):\n    time.sleep(event)\n    return 'slept'\n";
+
+fn a_drain_finishes_what_runs_and_refuses_the_rest(back_end: &str) {
+    let Some(mut worker) = worker(back_end, &[]) else {
+        return;
+    };
+    worker.deploy("sleep", SLEEPER);
+    worker.call("sleep", "0");
+    let mut running = worker.connect().unwrap();
+    send(&mut running, "POST", "/run/sleep", "", b"1.5");
+    worker.until("the call runs", |worker| {
+        worker.stat("calls_in_flight.now") > 0.0
+    });
+    worker.signal(Signal::TERM);
+    worker.until("it says that it drains", |worker| {
+        worker.get("/status").status == 503
+    });
+    assert_eq!(worker.call("sleep", "0").code(), "draining");
+    assert_eq!(receive(&mut running, false).text(), "\"slept\"");
+    let (code, log) = worker.stop();
+    assert_eq!(code, Some(0), "{log}");
+}
+
+fn nothing_survives_a_killed_worker(back_end: &str) {
+    let Some(mut worker) = worker(back_end, &[]) else {
+        return;
+    };
+    let mounts = || fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let before = mounts();
+    worker.deploy("sleep", SLEEPER);
+    worker.call("sleep", "0");
+    let mut stream = worker.connect().unwrap();
+    send(&mut stream, "POST", "/run/sleep", "", b"50");
+    worker.until("a zygote and an instance live", |worker| {
+        worker.children().len() >= 2
+    });
+    let children = worker.children();
+    worker.kill();
+    worker.until("all of them are gone", |_| {
+        children.iter().all(|pid| !is_alive(*pid))
+    });
+    assert_eq!(mounts(), before);
+}
+
+fn a_reload_takes_what_it_can(back_end: &str) {
+    let Some(mut worker) = worker(back_end, &[]) else {
+        return;
+    };
+    let path = worker.directory.join("config.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let changed = text
+        .replace("\nruntime_sec = 30\n", "\nruntime_sec = 1\n")
+        .replace("\nid_base = 1879048192\n", "\nid_base = 1610612736\n");
+    assert_ne!(changed, text);
+    fs::write(&path, changed).unwrap();
+    worker.signal(Signal::HUP);
+    worker.until("it was read again", |worker| {
+        worker.log().contains("configuration read again")
+    });
+    let log = worker.log();
+    assert!(
+        log.contains("sandbox.id_base = 1610612736 waits for a restart"),
+        "{log}"
+    );
+    worker.deploy("sleep", SLEEPER);
+    assert_eq!(worker.call("sleep", "9").code(), "call-timed-out");
+    fs::write(&path, "[limits]\nruntime_secs = 3\n").unwrap();
+    worker.signal(Signal::HUP);
+    worker.until("the error is told", |worker| {
+        worker.log().contains("runtime_secs")
+    });
+    assert_eq!(worker.call("sleep", "0").text(), "\"slept\"");
+}
+
+fn a_client_that_leaves_is_forgotten(back_end: &str) {
+    let Some(mut worker) = worker(back_end, &[]) else {
+        return;
+    };
+    let settings = "on_hangup = \"kill\"\n";
+    worker.put_directory("sleep", &[("f.py", SLEEPER), ("ol.toml", settings)]);
+    worker.call("sleep", "0");
+    let mut stream = worker.connect().unwrap();
+    send(&mut stream, "POST", "/run/sleep", "", b"50");
+    worker.until("it runs", |worker| worker.stat("calls_in_flight.now") > 0.0);
+    drop(stream);
+    worker.until("its call was ended", |worker| {
+        worker.stat("calls_in_flight.now") == 0.0
+    });
+    std::thread::sleep(Duration::from_millis(10));
+    assert_eq!(worker.call("sleep", "0").text(), "\"slept\"");
+}
+
+fn the_dump_counts_what_came_from_each_node(back_end: &str) {
+    let Some(mut worker) = worker(back_end, &[]) else {
+        return;
+    };
+    worker.until_warm();
+    for number in 0..3 {
+        worker.deploy(&format!("f{number}"), "def f(event):\n    return 1\n");
+        assert_eq!(worker.call(&format!("f{number}"), "").status, 200);
+    }
+    let (code, log) = worker.stop();
+    assert_eq!(code, Some(0));
+    let dump = log.rsplit("Import Cache Tree:").next().unwrap();
+    assert!(dump.contains("   3 - ROOT"), "{dump}");
+}

@@ -1,0 +1,26 @@
+//! A real worker process, called over its socket: every test here runs on both io back ends.
+
+mod calls;
+mod failures;
+mod life;
+mod registry;
+mod rig;
+
+/// The same test on each back end.
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {
+        mod epoll {
+            $(#[test]
+            fn $name() {
+                super::$name("epoll");
+            })+
+        }
+        mod io_uring {
+            $(#[test]
+            fn $name() {
+                super::$name("io_uring");
+            })+
+        }
+    };
+}
+pub(crate) use on_both;
