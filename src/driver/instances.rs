@@ -154,7 +154,9 @@ impl Worker {
             scratch_bytes: confinement.scratch_bytes,
             network: match confinement.network {
                 crate::config::words::Network::Host => Network::Host,
-                crate::config::words::Network::Nothing => Network::None(None),
+                crate::config::words::Network::Nothing => Network::Alone {
+                    tenant: function.pack(),
+                },
             },
             log: rustix::fd::AsFd::as_fd(&writer),
         };

@@ -115,8 +115,7 @@ impl Family {
             .map(|namespace| namespace.as_fd())
     }
 
-    /// A network of no one, for instances of one function: those of another must not meet in it.
-    /// About a millisecond; kept by whoever asked, as long as the family lives.
+    /// A network with nothing but a loopback, of this family. Takes about a millisecond.
     pub fn empty_network(&self) -> io::Result<OwnedFd> {
         network_namespace::create(self.user_namespace())
     }

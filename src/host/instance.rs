@@ -33,18 +33,20 @@ pub struct Order<'a> {
     pub open_files: u64,
     /// Size of /tmp, and of /host.
     pub scratch_bytes: u64,
-    pub network: Network<'a>,
+    pub network: Network,
     /// stdout and stderr.
     pub log: BorrowedFd<'a>,
 }
 
 /// Which network an instance has.
-#[derive(Debug, Clone, Copy)]
-pub enum Network<'a> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
     Host,
-    /// Nothing but a loopback. A fork enters this one, which its family made; a fresh interpreter
-    /// gets one of its own.
-    None(Option<BorrowedFd<'a>>),
+    /// A loopback and nothing else, shared only with instances of the same tenant (their function's
+    /// key) and family: strangers would meet there by abstract sockets.
+    Alone {
+        tenant: u64,
+    },
 }
 
 #[derive(Debug)]

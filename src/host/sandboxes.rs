@@ -34,6 +34,8 @@ use std::path::Path;
 
 /// Families alive at once: each started zygote is one, and lives on while it has instances.
 const FAMILIES_MAX: usize = 4096;
+/// Networks kept for tenants that want to be alone; each is some 100 KB of the kernel's memory.
+const NETWORKS_MAX: usize = 256;
 /// A zygote's own /tmp, for what imports write.
 const ZYGOTE_SCRATCH_BYTES: u64 = 64 << 20;
 /// Open files of a zygote; it holds none but its own.
@@ -77,6 +79,7 @@ pub struct Sandboxes {
     forest: Forest,
     ranges: Ranges,
     families: Slab<Family>,
+    networks: Vec<TenantNetwork>,
     /// Families whose groups were busy when the last member died.
     dying: Vec<Family>,
     /// The family of instances that no zygote made.
@@ -89,6 +92,14 @@ pub struct Sandboxes {
     filter: Option<seccomp::Program>,
     slots: SlotDefaults,
     zygote_limits: Limits,
+}
+
+/// A network of one function's instances in one family.
+#[derive(Debug)]
+struct TenantNetwork {
+    family: FamilyKey,
+    tenant: u64,
+    namespace: OwnedFd,
 }
 
 /// Ranges of host ids, each for one family.
@@ -168,6 +179,7 @@ impl Sandboxes {
                 free: Vec::new(),
             },
             families: Slab::new(FAMILIES_MAX),
+            networks: Vec::new(),
             dying: Vec::new(),
             fresh: None,
             alive: BTreeSet::new(),
@@ -250,15 +262,19 @@ impl Sandboxes {
         zygote: &mut Zygote,
         order: &Order<'_>,
     ) -> Result<Instance, SandboxError> {
-        let home = self.home(family);
-        let (mut instance, outfit) = prepare(home, order)?;
-        let (uid, _) = home.ids(instance.slot());
+        let network = match order.network {
+            Network::Host => None,
+            Network::Alone { tenant } => Some(self.network(family, tenant)?),
+        };
+        let (mut instance, outfit) = prepare(self.home(family), order)?;
         let slot = instance.slot();
-        match zygote.fork(order, (uid, &slot.group), slot.page(), &outfit) {
+        let (uid, _) = self.home_of(family).ids(slot);
+        let network = network.map(|place| self.networks[place].namespace.as_fd());
+        match zygote.fork(order, (uid, &slot.group), slot.page(), network, &outfit) {
             Ok(()) => Ok(instance),
             Err(error) => {
                 instance.stillborn();
-                home.give_back(instance.into_remains().0);
+                self.home(family).give_back(instance.into_remains().0);
                 Err(error.into())
             }
         }
@@ -378,12 +394,24 @@ impl Sandboxes {
         forest.fell()
     }
 
-    /// For `Network::None` of one function's instances in this family.
-    pub fn empty_network(&self, family: FamilyKey) -> io::Result<OwnedFd> {
-        self.families
-            .get(family)
-            .ok_or(io::ErrorKind::NotFound)?
-            .empty_network()
+    /// Where the network of a tenant in this family is kept; made when there is none. A process
+    /// that is in a network keeps it, so that forgetting one only means that the next instance is
+    /// alone.
+    fn network(&mut self, family: FamilyKey, tenant: u64) -> io::Result<usize> {
+        let known = |network: &TenantNetwork| network.family == family && network.tenant == tenant;
+        if let Some(place) = self.networks.iter().position(known) {
+            return Ok(place);
+        }
+        let namespace = self.home_of(family).empty_network()?;
+        if self.networks.len() == NETWORKS_MAX {
+            self.networks.remove(0);
+        }
+        self.networks.push(TenantNetwork {
+            family,
+            tenant,
+            namespace,
+        });
+        Ok(self.networks.len() - 1)
     }
 
     fn home_of(&self, family: FamilyKey) -> &Family {
@@ -421,6 +449,7 @@ impl Sandboxes {
             return;
         }
         let family = self.families.remove(key).expect("found by the line above");
+        self.networks.retain(|network| network.family != key);
         self.end(family);
     }
 
@@ -521,7 +550,7 @@ fn launch_fresh(
     let environment: Result<Vec<CString>, _> = texts.iter().map(CString::new).collect();
     let network = match order.network {
         Network::Host => LaunchNetwork::Host,
-        Network::None(_) => LaunchNetwork::New,
+        Network::Alone { .. } => LaunchNetwork::New,
     };
     let launch = Launch {
         cgroup: Some(slot.group.descriptor()),

@@ -12,7 +12,7 @@
 
 use super::cgroup::Group;
 use super::death::{self, Cause};
-use super::instance::{Network, Order, Outfit};
+use super::instance::{Order, Outfit};
 use super::memory;
 use crate::sys::scm::{self, Received};
 use crate::wire::text::TextList;
@@ -227,6 +227,7 @@ impl Zygote {
         order: &Order<'_>,
         (uid, group): (u32, &Group),
         page: BorrowedFd<'_>,
+        network: Option<BorrowedFd<'_>>,
         outfit: &Outfit,
     ) -> Result<(), AskError> {
         self.check_room()?;
@@ -237,7 +238,7 @@ impl Zygote {
             .with(Role::Stderr)
             .with(Role::Cgroup);
         let mut borrowed = vec![page, order.log, order.log, group.descriptor()];
-        if let Network::None(Some(network)) = order.network {
+        if let Some(network) = network {
             roles = roles.with(Role::Network);
             borrowed.push(network);
         }

@@ -3,6 +3,7 @@
 mod death;
 mod inside;
 mod rig;
+mod zygotes;
 
 use rig::{Outcome, rig};
 

@@ -44,6 +44,8 @@ pub struct Rig {
     log: File,
     functions: u32,
     ids: u64,
+    /// Of instances ordered from now on.
+    pub network: Network,
 }
 
 /// A zygote that is ready.
@@ -77,6 +79,8 @@ pub struct Wish<'a> {
     pub user_namespace: bool,
     pub seccomp: bool,
     pub packages: Option<&'a Path>,
+    /// Instead of the host's programs.
+    pub rootfs: Option<&'a Path>,
     pub limits: Limits,
 }
 
@@ -88,6 +92,7 @@ impl Default for Wish<'_> {
             user_namespace: true,
             seccomp: true,
             packages: None,
+            rootfs: None,
             limits: LIMITS,
         }
     }
@@ -116,11 +121,15 @@ pub fn rig_with(wish: &Wish<'_>) -> Option<Rig> {
     }
     fs::create_dir(&group).unwrap();
     let places = Places::of_this_program().unwrap();
-    let interpreter = Interpreter::on_host(wish.interpreter).unwrap();
+    let interpreter = match wish.rootfs {
+        Some(rootfs) => Interpreter::in_rootfs(wish.interpreter, rootfs),
+        None => Interpreter::on_host(wish.interpreter),
+    };
+    let interpreter = interpreter.unwrap_or_else(|error| panic!("{error}"));
     let packages = directory.join("packages");
     let settings = Settings {
         base: BaseSpec {
-            ground: Ground::Host,
+            ground: wish.rootfs.map_or(Ground::Host, Ground::Rootfs),
             interpreter: &interpreter,
             packages: wish.packages.unwrap_or(&packages),
             runtime: &places.runtimes().unwrap().join("python"),
@@ -156,6 +165,7 @@ pub fn rig_with(wish: &Wish<'_>) -> Option<Rig> {
         log,
         functions: 0,
         ids: 0,
+        network: Network::Host,
     })
 }
 
@@ -279,7 +289,7 @@ impl Rig {
             limits,
             open_files: 256,
             scratch_bytes: 16 << 20,
-            network: Network::Host,
+            network: self.network,
             log,
         }
     }

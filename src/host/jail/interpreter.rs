@@ -11,6 +11,17 @@ use std::process::Command;
 /// Links followed from the configured path to the program.
 const LINKS_MAX: usize = 16;
 
+/// What sandboxes have of their own: nothing of the host is seen below.
+const COVERED: &[&str] = &[
+    "/tmp",
+    "/host",
+    "/proc",
+    "/dev",
+    "/handler",
+    "/packages",
+    "/olworker",
+];
+
 /// Prints, one a line: version, then the directories the standard library comes from.
 const QUESTION: &str = "import sys; print('%d.%d' % sys.version_info[:2]); \
                         print(sys.base_prefix); print(sys.base_exec_prefix)";
@@ -41,6 +52,11 @@ pub enum InterpreterError {
         program: PathBuf,
         version: String,
     },
+    /// It is below a directory that each sandbox has of its own.
+    Covered {
+        program: PathBuf,
+        path: PathBuf,
+    },
     /// Others than its owner may not read what it needs.
     Closed {
         program: PathBuf,
@@ -64,6 +80,13 @@ impl fmt::Display for InterpreterError {
                 f,
                 "interpreter {}: it is Python {version}, but 3.9 or newer is needed",
                 program.display()
+            ),
+            Self::Covered { program, path } => write!(
+                f,
+                "interpreter {}: {} is below a directory that sandboxes have of their own (move it \
+                 elsewhere)",
+                program.display(),
+                path.display()
             ),
             Self::Closed { program, path } => write!(
                 f,
@@ -117,6 +140,16 @@ impl Interpreter {
             let path = fs::canonicalize(&path).map_err(missing)?;
             if !path.starts_with("/usr") && !prefixes.iter().any(|known| path.starts_with(known)) {
                 prefixes.push(path);
+            }
+        }
+        let on_the_way = links.iter().map(|(path, _)| path);
+        for path in prefixes.iter().chain(on_the_way).chain([&real]) {
+            if COVERED.iter().any(|own| path.starts_with(own)) {
+                let path = path.clone();
+                return Err(InterpreterError::Covered {
+                    program: program.into(),
+                    path,
+                });
             }
         }
         for path in prefixes.iter().chain([&real]) {
