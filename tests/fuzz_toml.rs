@@ -9,6 +9,7 @@ use olworker::config::read::{SourceFile, Sources, read};
 use olworker::config::tree::Tree;
 use olworker::config::{Machine, render};
 use std::fs;
+use std::io::Write as _;
 use std::panic;
 use std::path::{Path, PathBuf};
 
@@ -229,6 +230,6 @@ fn any_text_has_an_answer() {
         tried += 1;
     }
     if seconds > 0 {
-        println!("{tried} inputs in {seconds} s");
+        writeln!(std::io::stderr(), "{tried} inputs in {seconds} s").expect("stderr");
     }
 }

@@ -53,11 +53,14 @@ pub const OL: &[Verb] = &[
 /// The daemon.
 pub const OLWORKER: &[Verb] = &[verbs::serve::VERB, verbs::check::VERB];
 
-/// With the commit it was built from, where the build says so.
-pub const VERSION: &str = match option_env!("OLWORKER_COMMIT") {
-    Some(commit) => commit,
-    None => env!("CARGO_PKG_VERSION"),
-};
+/// With the commit it was built from, where the build says so (`OLWORKER_COMMIT`).
+fn version() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    match option_env!("OLWORKER_COMMIT") {
+        Some(commit) => format!("{version} ({commit})"),
+        None => version.to_owned(),
+    }
+}
 
 pub fn ol() -> Command {
     let program = program("ol", OL)
@@ -110,7 +113,7 @@ pub fn olworker() -> Command {
 
 fn program(name: &'static str, verbs: &[Verb]) -> Command {
     Command::new(name)
-        .version(VERSION)
+        .version(version())
         .subcommand_required(true)
         .disable_help_subcommand(true)
         .subcommands(verbs.iter().map(|verb| (verb.command)()))

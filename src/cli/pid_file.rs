@@ -146,6 +146,17 @@ impl Running {
     }
 }
 
+/// Whether there is a process with this pid that has not ended: a zombie has.
+pub fn lives(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let handle = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty()));
+    match handle {
+        Some(Ok(handle)) => !ends_within(&handle, Duration::ZERO).unwrap_or(false),
+        Some(Err(error)) => error != Errno::SRCH,
+        None => false,
+    }
+}
+
 /// Waits for the end of a process; false when it lives on after this time.
 pub fn ends_within(handle: &OwnedFd, wait: Duration) -> io::Result<bool> {
     let wait = Timespec {
@@ -182,6 +193,17 @@ mod tests {
         assert_eq!(other.expect_err("it is taken"), Some(std::process::id()));
         drop(ours);
         assert!(matches!(owner(&path).unwrap(), Owner::Nobody));
+    }
+
+    #[test]
+    fn a_zombie_does_not_live() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let handle = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        assert!(ends_within(&handle, Duration::from_mins(1)).unwrap());
+        assert!(!lives(child.id()), "it ended and nobody has waited for it");
+        child.wait().unwrap();
+        assert!(!lives(child.id()));
+        assert!(lives(std::process::id()));
     }
 
     #[test]

@@ -28,7 +28,11 @@ impl fmt::Display for Origin {
         match self {
             Self::BuiltIn => f.write_str("default"),
             Self::File { path, line, .. } => {
-                write!(f, "{}:{line}", one_line(&path.display().to_string()))
+                write!(
+                    f,
+                    "{}:{line}",
+                    one_line(&path.display().to_string(), PATH_CHARS_MAX)
+                )
             }
             Self::Override(_) => f.write_str("-o"),
         }
@@ -76,15 +80,25 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
             Place::Typed(origin) => write!(f, "{origin}: ")?,
-            Place::File(path) => write!(f, "{}: ", one_line(&path.display().to_string()))?,
+            Place::File(path) => write!(
+                f,
+                "{}: ",
+                one_line(&path.display().to_string(), PATH_CHARS_MAX)
+            )?,
         }
         if let Some(key) = &self.key {
-            write!(f, "{}: ", one_line(key))?;
+            write!(f, "{}: ", one_line(key, KEY_CHARS_MAX))?;
         }
-        write!(f, "{} ({})", one_line(&self.why), one_line(&self.remedy))
+        let text = |text: &str| one_line(text, TEXT_CHARS_MAX);
+        write!(f, "{} ({})", text(&self.why), text(&self.remedy))
     }
 }
 
+/// Longest parts of a line: keys and texts repeat what somebody typed.
+const KEY_CHARS_MAX: usize = 100;
+const TEXT_CHARS_MAX: usize = 600;
+/// As long as the kernel takes.
+const PATH_CHARS_MAX: usize = 4096;
 /// Longest text of somebody else's that a problem repeats.
 const QUOTE_CHARS_MAX: usize = 60;
 
@@ -97,10 +111,14 @@ pub fn quoted(text: &str) -> String {
     format!("{start:?}...")
 }
 
-/// Control characters escaped, nothing else touched.
-fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for letter in text.chars() {
+/// Control characters escaped, and cut where it is longer than anybody would read.
+fn one_line(text: &str, chars_max: usize) -> String {
+    let mut line = String::new();
+    for (index, letter) in text.chars().enumerate() {
+        if index == chars_max {
+            line.push_str("...");
+            break;
+        }
         if letter.is_control() {
             line.extend(letter.escape_default());
         } else {
@@ -126,6 +144,13 @@ mod tests {
             problem.to_string(),
             r"/etc/a\nb.toml:3: x\u{1b}[31m: is\r\nwrong (do better)"
         );
+    }
+
+    #[test]
+    fn no_part_is_endless() {
+        let long = "k".repeat(10_000);
+        let problem = Problem::at(&Origin::Override(0), &long, long.clone(), &long);
+        assert!(problem.to_string().len() < 1400);
     }
 
     #[test]

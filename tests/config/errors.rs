@@ -1,8 +1,8 @@
 //! What is said of wrong configurations, word for word.
 //!
-//! Each `tests/data/config/NAME.toml` is read for a machine with 8 GB; what is wrong with it, a line
-//! a problem, must be what stands in `NAME.txt` beside it. `OLWORKER_WRITE=1` writes those files
-//! anew, for a person to judge in the diff.
+//! Each `tests/data/config/NAME.toml` is read for a machine with 8 GB; what is wrong with it, a
+//! line a problem, must be what stands in `NAME.txt` beside it. `OLWORKER_WRITE=1` writes those
+//! files anew, for a person to judge in the diff.
 
 use olworker::config::{Machine, Request, load};
 use std::fs;

@@ -1,19 +1,18 @@
 //! `ol worker force-cleanup`: whatever a worker left behind goes, whether or not it still lives.
 //!
 //! A worker that does not end by itself is killed; the processes of its sandboxes are found by the
-//! cgroup that carries its pid, so that nobody else's are hit. Groups of other workers that died
-//! are cleared as well: nobody else will.
+//! cgroup that carries its pid, so that nobody else's are hit.
 
 use super::super::super::definition::Context;
 use super::super::super::failure::Failure;
 use super::super::super::output::Done;
-use super::super::super::pid_file::Owner;
+use super::super::super::pid_file::{self, Owner};
 use super::{Place, step};
 use crate::base::Duration;
 use crate::host::service::groups;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// How long a killed worker may take to be gone.
 const GONE: Duration = Duration::from_secs(10);
@@ -26,8 +25,9 @@ const GROUP_PREFIX: &str = "olworker-";
 pub fn run(context: &Context, place: &Place) -> Done {
     let mut cleared = 0;
     let socket = place.socket();
-    let killed = match place.owner()? {
-        Owner::Nobody | Owner::Dead(_) => None,
+    let pid = match place.owner()? {
+        Owner::Nobody => None,
+        Owner::Dead(pid) => pid,
         Owner::Lives(running) => {
             let pid = running.pid;
             let failed = |error: io::Error| {
@@ -44,7 +44,7 @@ pub fn run(context: &Context, place: &Place) -> Done {
             Some(pid)
         }
     };
-    for group in left_behind(killed) {
+    for group in left_behind(pid) {
         groups::end(&group).map_err(|error| {
             Failure::of_path(&group, &error, "end its processes and remove it by hand")
         })?;
@@ -73,29 +73,23 @@ pub fn run(context: &Context, place: &Place) -> Done {
     Ok(())
 }
 
-/// The groups of workers that are dead; the one that was killed may be a zombie still.
-fn left_behind(killed: Option<u32>) -> Vec<PathBuf> {
+/// The groups that carry the pid of a worker, unless somebody else has it by now.
+fn left_behind(pid: Option<u32>) -> Vec<PathBuf> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let Some(root) = groups::locate("0::/", &mountinfo) else {
+    let root = groups::locate("0::/", &mountinfo);
+    let (Some(pid), Some(root)) = (pid, root) else {
         return Vec::new();
     };
-    let lives = |pid: u32| Path::new("/proc").join(pid.to_string()).exists();
-    let is_left = |group: &Path| {
-        let name = group
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
-        let number = name
-            .strip_prefix(GROUP_PREFIX)
-            .and_then(|pid| pid.parse::<u32>().ok());
-        number.is_some_and(|number| Some(number) == killed || !lives(number))
-    };
+    if pid_file::lives(pid) {
+        return Vec::new();
+    }
+    let name = format!("{GROUP_PREFIX}{pid}");
     let mut found = Vec::new();
     let mut open = vec![(root, 0)];
     let mut seen = 0;
     while let Some((group, level)) = open.pop() {
         seen += 1;
-        if is_left(&group) {
+        if group.file_name().is_some_and(|file| file == name.as_str()) {
             found.push(group);
         } else if level < LEVELS_MAX && seen < GROUPS_MAX {
             // A group that goes away while it is looked at has nothing left.

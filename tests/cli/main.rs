@@ -1,0 +1,9 @@
+//! Both programs as people and scripts meet them: what they print, where, and their exit codes.
+
+mod check;
+mod documents;
+mod fake;
+mod functions;
+mod rig;
+mod usage;
+mod worker;
