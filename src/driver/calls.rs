@@ -193,7 +193,7 @@ mod tests {
         let mut calls = Calls::new(2, 2, 1);
         let client = Client::new(0, 0);
         let name = FunctionName::new("f").unwrap();
-        let mut call = |calls: &mut Calls| {
+        let call = |calls: &mut Calls| {
             let id = calls.next_id();
             calls.insert(id, client, name, Time::ZERO)
         };

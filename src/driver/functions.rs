@@ -270,6 +270,11 @@ impl Functions {
         self.by_name.len()
     }
 
+    /// Every function known now.
+    pub fn keys(&self) -> Vec<FunctionKey> {
+        self.by_name.values().copied().collect()
+    }
+
     /// The function of this name, for the call.
     pub fn lookup(&mut self, name: &FunctionName, call: CallKey, now: Time) -> Lookup {
         let Some(&key) = self.by_name.get(name) else {

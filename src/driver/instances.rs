@@ -66,6 +66,8 @@ pub(super) struct Line {
     body_open: bool,
     /// Calls sent so far.
     calls: u64,
+    /// It is among those whose memory is measured.
+    pub(super) is_measured: bool,
     /// The process is reaped; its connection may hold its last words.
     ended: Option<Cause>,
 }
@@ -197,6 +199,7 @@ impl Worker {
             is_busy: false,
             body_open: false,
             calls: 0,
+            is_measured: false,
             ended: None,
             instance,
         };
@@ -318,6 +321,9 @@ impl Worker {
         let (taken, is_last) = encode(&self.front, client, record, runtime, &mut out);
         if let Some(output) = line.output {
             self.outputs.call_given(output, record.id);
+        }
+        if !core::mem::replace(&mut line.is_measured, true) {
+            self.meter.want(key, self.now);
         }
         line.call = Some(call);
         line.calls += 1;

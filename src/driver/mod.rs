@@ -12,6 +12,7 @@ pub mod front;
 mod functions;
 mod instances;
 mod listen;
+mod memory;
 mod outputs;
 mod registry;
 mod requests;

@@ -117,6 +117,16 @@ impl Worker {
         self.tell(Event::ConfigChanged {
             params: Box::new(params),
         });
+        if changes
+            .at_once
+            .iter()
+            .any(|change| change.key.starts_with("limits."))
+        {
+            // What a function did not say itself is different now.
+            for function in self.functions.keys() {
+                self.deployed(function);
+            }
+        }
         if !is_same_tree {
             self.tell_tree();
         }

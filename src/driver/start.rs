@@ -8,6 +8,7 @@ use super::front::{self, Front};
 use super::functions::Functions;
 use super::instances::Lines;
 use super::listen::Sockets;
+use super::memory::Meter;
 use super::outputs::Outputs;
 use super::registry::Uploads;
 use super::settings;
@@ -215,6 +216,7 @@ fn assemble(config: Config, origin: Origin, parts: Parts) -> Result<(Worker, Soc
         lines: Lines::new(limits.instances as usize),
         nests: Nests::new(limits.zygotes as usize),
         modules: Modules::of(&config.packages.dir),
+        meter: Meter::default(),
         closing: Vec::new(),
         freezing: Vec::new(),
         sandboxes,

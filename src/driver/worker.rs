@@ -15,6 +15,7 @@ use super::calls::Calls;
 use super::front::{Client, Front};
 use super::functions::{Checked, Functions};
 use super::instances::Lines;
+use super::memory::Meter;
 use super::outputs::Outputs;
 use super::registry::Uploads;
 use super::stats::Stats;
@@ -43,6 +44,7 @@ pub(super) enum Done {
     Checked(Checked),
     Registry(super::registry::Done),
     Log(Client, std::io::Result<Vec<u8>>),
+    Memory(InstanceKey, u64),
 }
 
 /// Whether the loop goes on.
@@ -94,6 +96,7 @@ pub(super) struct Worker {
     pub(super) nests: Nests,
     pub(super) outputs: Outputs,
     pub(super) modules: Modules,
+    pub(super) meter: Meter,
     /// Instances without a connection, and when they are killed if they have not ended.
     pub(super) closing: Vec<(Time, InstanceKey)>,
     /// Asked to freeze.
@@ -159,6 +162,7 @@ impl Worker {
             self.look_for_frozen(),
             self.end_closed(),
             self.outputs.resume(self.now, &mut self.io),
+            self.measure(),
         ];
         self.front.flush(&mut self.io);
         let service = [self.report(), self.drained(), self.make_spares()];
@@ -241,6 +245,7 @@ impl Worker {
                 }
                 Done::Registry(done) => self.registry_done(done),
                 Done::Log(client, text) => self.log_read(client, text),
+                Done::Memory(key, bytes) => self.measured(key, bytes),
             }
         }
         self.done = done;

@@ -11,6 +11,7 @@ on_both!(
     long_calls_are_ended,
     floods_and_leftovers_harm_nobody,
     limits_of_a_function_are_its_own,
+    too_much_memory_ends_a_sandbox,
     unknown_names_leave_nothing,
 );
 
@@ -195,6 +196,21 @@ fn limits_of_a_function_are_its_own(back_end: &str) {
     let refused = worker.call("gets", "");
     expect(&refused, 405, "method-not-allowed", "");
     assert_eq!(refused.field("allow"), Some("GET"));
+}
+
+fn too_much_memory_ends_a_sandbox(back_end: &str) {
+    let Some(worker) = worker(back_end, &[]) else {
+        return;
+    };
+    let code = "import time\ndef f(event):\n    if event == 'bad':\n        x = bytearray(200_000_000)\n        for i in range(0, len(x), 4096): x[i] = 1\n        time.sleep(20)\n    return 'fine'\n";
+    worker.put_directory(
+        "eats",
+        &[("f.py", code), ("ol.toml", "[limits]\nmem_mb = 64\n")],
+    );
+    for _ in 0..2 {
+        expect(&worker.call("eats", "\"bad\""), 502, "sandbox-died", "OOM");
+        assert_eq!(worker.call("eats", "\"good\"").text(), "\"fine\"");
+    }
 }
 
 fn unknown_names_leave_nothing(back_end: &str) {
