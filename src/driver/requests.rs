@@ -161,7 +161,7 @@ impl Worker {
             Outcome::Kept(why) => {
                 let name = self.functions.get(function).map(|function| function.name);
                 let name = name.map_or_else(String::new, |name| name.to_string());
-                log::warn!(
+                log::error!(
                     event = "registry-failed", function = name.as_str();
                     "{name}: {why} (the code from before goes on serving)"
                 );

@@ -229,7 +229,8 @@ impl Worker {
             self.phase = Phase::Ended;
             return None;
         }
-        if !self.calls.is_empty() {
+        // A request that is still being read is under way, too: its answer may be our own.
+        if !self.calls.is_empty() || self.front.is_busy() {
             self.phase = Phase::Draining {
                 deadline,
                 quiet: None,

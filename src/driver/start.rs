@@ -105,6 +105,10 @@ pub fn serve(start: Start) -> Result<(), Failure> {
     let descriptors = size::raise_descriptor_limit().map_err(machine("limit of descriptors"))?;
     let manager = Manager::from_environment().map_err(machine("service manager"))?;
     let delegation = Delegation::take().map_err(|error| Failure::Machine(error.to_string()))?;
+    if delegation.leftovers > 0 {
+        let count = delegation.leftovers;
+        log::warn!(event = "leftovers-cleared"; "{count} cgroups of a dead worker were cleared");
+    }
     let sandboxes = open_sandboxes(&config, &delegation, &places)?;
     let sockets = Sockets::open(&config.http).map_err(|why| Failure::Machine(why.to_string()))?;
     let (io, chosen) = Io::new(wanted(config.io.backend), IO_LIMITS)

@@ -221,7 +221,7 @@ impl Worker {
             } => self.zygote_ready(key, resident_kb, threads, &modules),
             ZygoteEvent::ImportFailed { module, text } => {
                 log::warn!(
-                    event = "zygote-failed";
+                    event = "zygote-import-failed";
                     "a zygote could not import {module}: {}", text.trim_end()
                 );
                 if let Some(nest) = self.nests.get_mut(key) {

@@ -395,6 +395,13 @@ impl Front {
         self.listeners.close(io);
     }
 
+    /// Whether a request is being read or an answer being sent.
+    pub fn is_busy(&self) -> bool {
+        self.clients
+            .iter()
+            .any(|(_, connection)| !connection.is_idle())
+    }
+
     /// How many clients are connected.
     pub fn connections(&self) -> usize {
         self.clients.len()

@@ -281,6 +281,7 @@ fn on_both_with(limits: Limits, test: fn(&mut Bed)) {
 }
 
 const STATUS: &[u8] = b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n";
+const SLOW: &[u8] = b"POST /no HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{";
 const READY: &str = "\r\n\r\nready\n";
 
 #[test]
@@ -731,6 +732,9 @@ fn draining_answers_and_closes() {
         busy.write_all(b"GET /run/hold HTTP/1.1\r\nHost: x\r\n\r\n")
             .unwrap();
         bed.until_held(1);
+        let mut slow = bed.connect();
+        slow.write_all(SLOW).unwrap();
+        bed.expect_silence(&mut slow);
         bed.front.drain();
         bed.serve();
         assert_eq!(bed.expect_end(&mut idle), "");
@@ -743,6 +747,9 @@ fn draining_answers_and_closes() {
             answer.contains("Connection: close") && answer.ends_with("0\r\n\r\n"),
             "{answer}"
         );
+        assert!(bed.front.is_busy(), "one body is still being read");
+        slow.write_all(b"}").unwrap();
+        assert!(bed.expect_end(&mut slow).contains(" 404 "));
     });
 }
 

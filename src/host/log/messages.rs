@@ -60,11 +60,11 @@ pub const MESSAGES: &[Message] = &[
         id: "35771b615f9b4c22b041c81083371313",
         level: Level::Warn,
         subject: "A limit cannot be enforced by the kernel",
-        text: "The cgroup v2 controller that enforces this limit is not at the worker's disposal.\n\
-               Functions run, but one that goes beyond the limit is noticed late or not at all.\n\
-               Under systemd, the unit needs Delegate=yes and the machine the unified hierarchy\n\
-               (systemd.unified_cgroup_hierarchy=1 on the kernel's command line).\n\
-               `olworker check` tells what is missing.",
+        text: "The cgroup v2 controller that enforces this limit is not at the worker's\n\
+               disposal. Functions run, but one that goes beyond the limit is noticed late or\n\
+               not at all. Under systemd, the unit needs Delegate=yes and the machine the\n\
+               unified hierarchy (systemd.unified_cgroup_hierarchy=1 on the kernel's command\n\
+               line). `olworker check` tells what is missing.",
     },
     Message {
         name: "leftovers-cleared",
@@ -78,11 +78,77 @@ pub const MESSAGES: &[Message] = &[
     Message {
         name: "io-fallback",
         id: "398dfd3501684b4b8d18290b64d346c7",
-        level: Level::Info,
+        level: Level::Warn,
         subject: "io_uring is not used",
-        text: "The kernel or its policy does not offer what the io_uring back end needs; epoll is\n\
-               used instead. It is nearly as fast. [io] backend = \"epoll\" chooses it silently,\n\
-               backend = \"io_uring\" makes its absence an error.",
+        text: "The kernel or its policy does not offer what the io_uring back end needs; epoll\n\
+               is used instead. It is nearly as fast. [io] backend = \"epoll\" chooses it\n\
+               silently, backend = \"io_uring\" makes its absence an error.",
+    },
+    Message {
+        name: "zygote-tree",
+        id: "290c338281024f98a2b981ebae612681",
+        level: Level::Info,
+        subject: "One line of the zygote tree",
+        text: "The tree is written at start and at the end, and on SIGUSR1: how many sandboxes\n\
+               were created from each node, and the packages it has imported.",
+    },
+    Message {
+        name: "zygote-failed",
+        id: "1ce59c404a31417cbd0933bdcae74b5e",
+        level: Level::Error,
+        subject: "A zygote could not be started",
+        text: "The node is left out for a while and its functions start from its parent. The\n\
+               message says which step failed; `olworker check` tries what zygotes need.",
+    },
+    Message {
+        name: "zygote-import-failed",
+        id: "8c70894612984862948d7c1ffec46ee2",
+        level: Level::Warn,
+        subject: "A zygote could not import a package",
+        text: "A package of the zygote tree does not import on this machine, and its functions\n\
+               start from the parent node. Install it into the package store, or take it out of\n\
+               the tree ([features] import_cache_tree).",
+    },
+    Message {
+        name: "zygote-has-threads",
+        id: "7f12dcf9b36b4063807b793725273abb",
+        level: Level::Warn,
+        subject: "A zygote cannot fork, because a package started threads",
+        text: "Only one thread survives a fork, so a process with several is not forked. The\n\
+               functions of this node start from its parent. Take the package out of the tree.",
+    },
+    Message {
+        name: "fork-failed",
+        id: "6b210441df1245ba9463ef0f00893a18",
+        level: Level::Warn,
+        subject: "A sandbox could not be made",
+        text: "The call is tried again elsewhere, or answered with 502 or 503. Where it happens\n\
+               again and again, the machine is short of memory, processes or descriptors.",
+    },
+    Message {
+        name: "sandbox-failed",
+        id: "4c45e6efff0e403fa3b9049eae03d4f4",
+        level: Level::Error,
+        subject: "A sandbox could not be set up",
+        text: "It was born, but a step on the way to the function failed inside it. No code of\n\
+               the function has run; the call is tried again. `olworker check` tries what\n\
+               sandboxes need.",
+    },
+    Message {
+        name: "protocol-broken",
+        id: "7ed70f06cbc24a74a1aeefdfdf2c950e",
+        level: Level::Warn,
+        subject: "A sandbox said what makes no sense",
+        text: "Code inside it wrote to the worker's own channel. The sandbox is ended and its\n\
+               call fails; others are not touched. See what the function does.",
+    },
+    Message {
+        name: "registry-failed",
+        id: "0f65b82e8f4747cfa7b3474d5289621a",
+        level: Level::Error,
+        subject: "The registry of functions cannot be read or written",
+        text: "Uploads and changes fail, functions already known go on. See whether the disk is\n\
+               full or the directory of [registry] url was moved or write-protected.",
     },
     Message {
         name: "configuration-reloaded",
@@ -93,46 +159,37 @@ pub const MESSAGES: &[Message] = &[
                their old values until the next restart.",
     },
     Message {
-        name: "reload-refused",
+        name: "reload-failed",
         id: "cd2c5a16cba44056bf6e0d466ebf2c7a",
         level: Level::Error,
         subject: "The new configuration is wrong, the old one stays",
         text: "The worker was asked to read its configuration again and found a mistake in it.\n\
-               It goes on with the old one. Mend what the message names, try it with\n\
-               `olworker check`, then reload again.",
+               It goes on with the old one. Mend what the message names, try it with `olworker\n\
+               check`, then reload again.",
     },
     Message {
         name: "worker-draining",
         id: "5367cbc5b9c4496594753aec59e1d8c6",
         level: Level::Info,
         subject: "The worker is draining",
-        text: "It was asked to stop. Calls that run are completed within [http] drain_sec,\n\
-               new ones are left to the next worker or refused with 503.",
+        text: "It was asked to stop. Calls that run are completed within [http] drain_sec, new\n\
+               ones are left to the next worker or refused with 503.",
     },
     Message {
-        name: "drain-cut-short",
+        name: "drain-timed-out",
         id: "d1387a24e1fe4f9db50e558913d8baf2",
         level: Level::Warn,
         subject: "Calls were cut short by the end of the drain",
-        text: "The calls counted in the message had not ended when [http] drain_sec was over, and\n\
-               their connections were closed. Raise drain_sec (and TimeoutStopSec= of the unit\n\
-               above it) if calls may last that long.",
+        text: "The calls counted in the message had not ended when [http] drain_sec was over,\n\
+               and their connections were closed. Raise drain_sec (and TimeoutStopSec= of the\n\
+               unit above it) if calls may last that long.",
     },
     Message {
-        name: "worker-stopped",
+        name: "worker-ended",
         id: "cfa134f00f2143c9ab229bd3d5e2bfe0",
         level: Level::Info,
-        subject: "The worker has stopped",
+        subject: "The worker has ended",
         text: "Its sandboxes are gone and their control groups removed.",
-    },
-    Message {
-        name: "configuration-wrong",
-        id: "9f970acb80c54738874474b91997743d",
-        level: Level::Error,
-        subject: "The worker cannot start with this configuration",
-        text: "The message names the file, the line, the key and the remedy; `olworker check`\n\
-               says the same without starting anything. The unit is not restarted until it is started\n\
-               by hand (exit status 78).",
     },
     Message {
         name: "log-lines-lost",
@@ -140,8 +197,8 @@ pub const MESSAGES: &[Message] = &[
         level: Level::Warn,
         subject: "Log lines were lost",
         text: "Whatever takes the worker's log did not keep up, and the worker does not wait\n\
-               for it. The message says how many lines are missing before it. See whether journald (or\n\
-               syslog) is stuck or its disk full.",
+               for it. The message says how many lines are missing before it. See whether\n\
+               journald (or syslog) is stuck or its disk full.",
     },
 ];
 

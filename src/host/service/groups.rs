@@ -41,6 +41,16 @@ impl Controller {
         }
     }
 
+    /// The limits of a function it enforces; `io` only shares.
+    pub const fn limits(self) -> Option<&'static str> {
+        match self {
+            Self::Cpu => Some("cpu_percent"),
+            Self::Io => None,
+            Self::Memory => Some("mem_mb and swap_mb"),
+            Self::Pids => Some("procs"),
+        }
+    }
+
     /// What the first version of cgroups calls it.
     pub const fn name_in_v1(self) -> &'static str {
         match self {
