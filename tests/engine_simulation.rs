@@ -83,9 +83,10 @@ fn function(number: usize, random: &mut Random) -> FunctionCost {
             runtime: Duration::from_secs(1 + random.below(5)),
             instances: random.chance(0.5).then(|| 1 + random.below(6) as u32),
             queue: 1 + random.below(12) as u32,
-            on_hangup: match random.chance(0.5) {
-                true => OnHangup::Finish,
-                false => OnHangup::Kill,
+            on_hangup: if random.chance(0.5) {
+                OnHangup::Finish
+            } else {
+                OnHangup::Kill
             },
             reuse: random.chance(0.9),
             zygote: random.chance(0.9),
@@ -106,9 +107,10 @@ fn arrivals(seed: u64, calls: u64) -> Vec<Arrival> {
         }
         let gap_ms = if random.chance(0.5) { 2.0 } else { 250.0 };
         t_ms += random.exponential(gap_ms);
-        let function = match random.chance(0.5) {
-            true => hot,
-            false => random.below(FUNCTIONS as u64) as u32,
+        let function = if random.chance(0.5) {
+            hot
+        } else {
+            random.below(FUNCTIONS as u64) as u32
         };
         Arrival { t_ms, function }
     };

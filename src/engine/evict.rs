@@ -28,6 +28,9 @@ const ASIDE_MAX: usize = 8;
 /// Rebuild time of an instance of which nothing was measured.
 const REBUILD_GUESS: Duration = Duration::from_millis(10);
 
+/// Weight of one more function in what is usual.
+const USUAL_SHARE: f64 = 0.125;
+
 /// Something that could go.
 #[derive(Debug, Clone, Copy)]
 enum Victim {
@@ -302,6 +305,11 @@ impl Engine {
         self.unsettled = true;
         let (function, call) = (instance.function, instance.call);
         let known = &mut self.functions[function];
+        if known.measured.is_none() {
+            let ceiling = f64::max(known.settings.memory.as_mb(), 1.0);
+            let percent = f64::min(100.0 * memory.as_mb() / ceiling, 100.0);
+            self.usual_percent += (percent - self.usual_percent) * USUAL_SHARE;
+        }
         known.measured = Some(smoothed(known.measured, memory));
         if memory <= known.settings.memory {
             return;

@@ -38,6 +38,8 @@ pub(super) struct Node {
     pub retry_at: Time,
     /// Not tried at all: its imports start threads, or there is nothing to install them from.
     pub hopeless: bool,
+    /// A fork from it succeeded once.
+    pub proven: bool,
     /// Sandboxes made from it, zygotes included.
     pub created: u64,
     /// Uses, aged: halved whenever it loses its last zygote.
@@ -206,6 +208,7 @@ impl Node {
             failures: 0,
             retry_at: Time::ZERO,
             hopeless: false,
+            proven: false,
             created: 0,
             uses: 0.0,
             forks: Rate::default(),

@@ -135,7 +135,10 @@ impl Engine {
     fn live_zygote(&self, place: u32) -> Option<ZygoteKey> {
         let zygotes = self.forest.at(place).zygotes.iter().copied();
         zygotes
-            .filter(|key| self.zygotes[*key].state.takes_forks())
+            .filter(|key| {
+                let zygote = &self.zygotes[*key];
+                zygote.state.takes_forks() && !zygote.is_useless()
+            })
             .min_by_key(|key| self.zygotes[*key].retiring)
     }
 
@@ -315,8 +318,11 @@ impl Engine {
         }
     }
 
-    /// The node that its children waited for will not come: they take the next best ancestor.
+    /// If the node that its children waited for will not come, they take the next best ancestor.
     pub(super) fn children_fall_back(&mut self, place: u32) {
+        if self.forest.at(place).phase != Phase::Absent {
+            return;
+        }
         self.each_waiting_child(place, |engine, child| {
             let ancestor = engine.nearest_live_ancestor(child);
             engine.begin(child, ancestor);
@@ -426,6 +432,7 @@ impl Engine {
         if node.zygotes.is_empty() && node.uses > 0.0 {
             self.demand(place);
         }
+        self.children_fall_back(place);
     }
 
     /// Tells the zygote to die. Its node has it no more from now on.
@@ -523,17 +530,29 @@ impl Engine {
 
     // Rotation and replicas.
 
-    /// It refused to fork because it has threads: nothing can come of this node.
-    pub(super) fn condemn(&mut self, key: ZygoteKey) {
-        let place = self.zygotes[key].place;
+    /// It refused to fork because it has threads. Where no fork ever succeeded its imports start
+    /// them, and nothing can come of this node; else it was this zygote's misfortune.
+    pub(super) fn has_threads(&mut self, key: ZygoteKey) {
         if self.zygotes[key].state == ZygoteState::Dying {
             return;
         }
-        self.forest.at_mut(place).hopeless = true;
-        let all = self.forest.at(place).zygotes.clone();
-        for zygote in all {
-            self.retire_soon(zygote);
+        let now = self.now;
+        let node = self.forest.at_mut(self.zygotes[key].place);
+        if node.proven {
+            node.back_off(now);
+            return self.end_soon(key);
         }
+        node.hopeless = true;
+        let all = node.zygotes.clone();
+        for zygote in all {
+            self.end_soon(zygote);
+        }
+    }
+
+    /// Nothing more is forked from it, and it ends when nothing hangs on it any more.
+    fn end_soon(&mut self, key: ZygoteKey) {
+        self.zygotes[key].avoided_until = Time::MAX;
+        self.retire_soon(key);
     }
 
     fn retire_soon(&mut self, key: ZygoteKey) {
@@ -546,7 +565,7 @@ impl Engine {
 
     fn retire_no_more(&mut self, key: ZygoteKey) {
         let zygote = &mut self.zygotes[key];
-        if mem::take(&mut zygote.retiring) {
+        if !zygote.is_useless() && mem::take(&mut zygote.retiring) {
             self.retiring -= 1;
         }
     }
@@ -586,12 +605,12 @@ impl Engine {
         }
         let retiring = self.zygotes.iter().filter(|(_, zygote)| {
             let idle = zygote.unconfirmed.is_empty() && zygote.making == 0;
-            let node = || self.forest.at(zygote.place);
             let replaced = || {
-                let mut others = node().zygotes.iter().map(|key| &self.zygotes[*key]);
+                let node = self.forest.at(zygote.place);
+                let mut others = node.zygotes.iter().map(|key| &self.zygotes[*key]);
                 others.any(|other| !other.retiring && other.state.takes_forks())
             };
-            zygote.retiring && idle && (node().hopeless || replaced())
+            zygote.retiring && idle && (zygote.is_useless() || replaced())
         });
         let retiring: Vec<ZygoteKey> = retiring.map(|(key, _)| key).collect();
         for key in retiring {

@@ -110,6 +110,8 @@ pub struct Engine {
     victims: IndexedHeap<f64>,
     /// Worth of the last victim.
     clock: f64,
+    /// Part of their ceiling that functions turned out to use.
+    usual_percent: f64,
     evictions_in_flight: u32,
 
     drain: Option<drain::Drain>,
@@ -167,6 +169,7 @@ impl Engine {
             waiter_links: Links::new(),
             victims: IndexedHeap::new(),
             clock: 0.0,
+            usual_percent: start::USUAL_PERCENT,
             evictions_in_flight: 0,
             drain: None,
             unsettled: false,

@@ -88,6 +88,7 @@ impl Engine {
             now.start_time = was.start_time;
             now.measured = was.measured;
             now.hopeless = was.hopeless;
+            now.proven = was.proven;
         }
         now.phase = Phase::Present;
         now.zygotes.push(key);

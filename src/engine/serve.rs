@@ -227,9 +227,9 @@ impl Engine {
             self.install(function);
             return;
         }
-        let wanted = self.params.scale.starts(&self.load(function));
-        for _ in 0..wanted {
-            if !self.start_for_call(function) {
+        let plan = self.plan(function);
+        for _ in 0..plan.starts {
+            if !self.start_for_call(function, plan.patient) {
                 break;
             }
         }
@@ -290,6 +290,15 @@ impl Engine {
     pub(super) fn first_queued(&self, function: FunctionKey) -> Option<CallKey> {
         let index = self.functions[function].queue.first()?;
         self.calls.key_at(index)
+    }
+
+    /// The call that waits behind this many others, or else the last.
+    pub(super) fn queued_behind(&self, function: FunctionKey, ahead: u32) -> CallKey {
+        let queue = &self.functions[function].queue;
+        let mut waiting = self.queue_links.iter(queue).take(ahead as usize + 1);
+        let index = waiting.by_ref().last();
+        let call = index.and_then(|index| self.calls.key_at(index));
+        call.expect("asked only while calls wait")
     }
 
     fn enqueue_last(&mut self, call: CallKey) {

@@ -5,7 +5,7 @@
 //! the first until it is served. So nobody is behind a giant for ever, nor the giant behind dwarfs.
 //! Whoever was served and wants more goes to the end of the line.
 
-use super::function::slot;
+use super::function::{Function, slot};
 use super::instance::{Instance, InstanceState};
 use super::ledger::{Amount, Charge, Holding};
 use super::zygote;
@@ -14,12 +14,14 @@ use super::{
     ZygoteKey,
 };
 use crate::base::{Bytes, Duration, Time};
-use crate::policy::scale::Load;
+use crate::policy::scale::{Load, Plan, RELEASES_MAX, Releases};
 
 /// Waiters looked at in one turn.
 const SCAN_MAX: usize = 16;
 /// What an instance holds beside its packages before anything was measured.
 const GUESS: Bytes = Bytes::from_mb(16);
+/// Part of its ceiling that a function uses, before any was measured.
+pub(super) const USUAL_PERCENT: f64 = 25.0;
 /// Headroom over what was measured, in percent of it.
 const HEADROOM_PERCENT: u32 = 25;
 /// How long a zygote is passed over after a fork from it failed.
@@ -35,21 +37,59 @@ enum Admission {
 }
 
 impl Engine {
+    /// What the scaling policy makes of this function now.
+    pub(super) fn plan(&self, function: FunctionKey) -> Plan {
+        self.params.scale.plan(&self.load(function))
+    }
+
     /// What the scaling policy may know.
     pub(super) fn load(&self, function: FunctionKey) -> Load {
         let known = &self.functions[function];
         let first = known.queue.first().and_then(|at| self.calls.key_at(at));
         let since = first.map_or(self.now, |call| self.calls[call].since);
-        Load {
+        let (service, cold) = (known.service.get(), self.cold_of(function));
+        let mut load = Load {
             waiting: known.queue.len(),
             longest_wait: self.now.since(since),
             coming: known.spare,
-            busy: known.count(InstanceState::Busy),
+            releases: Releases::NONE,
             rate: known.rate.per_second(self.now),
-            service: known.service.get(),
-            cold: self.cold_of(function),
+            service,
+            cold,
             cap: known.settings.instances.unwrap_or(u32::MAX),
             alive: known.alive(),
+        };
+        if let (Some(service), Some(cold)) = (service, cold)
+            && load.waiting > 0
+        {
+            self.expect_releases(known, service, cold, &mut load.releases);
+        }
+        load
+    }
+
+    /// When instances that have a call are expected to be free: those given theirs first, first.
+    fn expect_releases(
+        &self,
+        known: &Function,
+        service: Duration,
+        cold: Duration,
+        releases: &mut Releases,
+    ) {
+        for state in [
+            InstanceState::Busy,
+            InstanceState::Starting,
+            InstanceState::Forking,
+        ] {
+            let listed = self.instance_links.iter(known.chain(state));
+            for index in listed.take(RELEASES_MAX) {
+                let key = self.instances.key_at(index);
+                let instance = &self.instances[key.expect("lists hold the living")];
+                releases.push(match state {
+                    InstanceState::Busy => remaining(service, self.now.since(instance.since)),
+                    _ if instance.spare => continue,
+                    _ => remaining(cold, self.now.since(instance.born)) + service,
+                });
+            }
         }
     }
 
@@ -63,20 +103,29 @@ impl Engine {
     /// What one more instance will hold: as measured with headroom, never above the ceiling.
     pub(super) fn need_of(&self, function: FunctionKey) -> Amount {
         let known = &self.functions[function];
-        let held = known.measured.unwrap_or_else(|| {
-            let weights = &self.forest.weights;
-            let packages = known.packages().iter();
-            GUESS + packages.map(|package| weights.of(package).memory).sum()
-        });
+        let held = known.measured.unwrap_or_else(|| self.guess(known));
         let held = held + held.percent(HEADROOM_PERCENT);
         Amount::of_instance(Bytes::min(held, known.settings.memory))
     }
 
-    /// Starts an instance for the first call that waits; false when it has to wait on.
-    pub(super) fn start_for_call(&mut self, function: FunctionKey) -> bool {
+    /// Of a function that was never measured: what its packages weigh, or the part of its ceiling
+    /// that others use of theirs.
+    fn guess(&self, known: &Function) -> Bytes {
+        let weights = &self.forest.weights;
+        let packages = known.packages().iter();
+        let modelled = GUESS + packages.map(|package| weights.of(package).memory).sum();
+        let usual = known
+            .settings
+            .memory
+            .percent(libm::round(self.usual_percent) as u32);
+        Bytes::max(modelled, usual)
+    }
+
+    /// Starts an instance for the call that waits behind so many; false when there is no room.
+    pub(super) fn start_for_call(&mut self, function: FunctionKey, patient: u32) -> bool {
         match self.admit(function) {
             Admission::Granted(charge) => {
-                self.start_granted(function, charge);
+                self.start_granted(function, charge, patient);
                 true
             }
             Admission::Later => {
@@ -90,10 +139,8 @@ impl Engine {
         }
     }
 
-    fn start_granted(&mut self, function: FunctionKey, charge: Charge) {
-        let Some(call) = self.first_queued(function) else {
-            unreachable!("starts for calls happen while calls wait")
-        };
+    fn start_granted(&mut self, function: FunctionKey, charge: Charge, patient: u32) {
+        let call = self.queued_behind(function, patient);
         let waiting = self.functions[function].queue.len();
         let origin = self.origin(function);
         let instance = self.fork(function, origin, charge, waiting, Growth::Demand);
@@ -266,7 +313,7 @@ impl Engine {
         };
         zygote.avoided_until = self.now + AVOIDANCE;
         match fault {
-            ForkFault::HasThreads => self.condemn(key),
+            ForkFault::HasThreads => self.has_threads(key),
             ForkFault::Refused | ForkFault::Lost | ForkFault::Unprepared => {}
         }
     }
@@ -285,9 +332,12 @@ impl Engine {
         let alone = zygote.unconfirmed.len() == 1;
         self.fork_links
             .remove(&mut zygote.unconfirmed, zygote::slot(key));
-        if alone && zygote.state.takes_forks() {
-            let took = self.now.since(born);
-            self.forest.at_mut(zygote.place).fork_time.add(took);
+        if zygote.state.takes_forks() {
+            let node = self.forest.at_mut(zygote.place);
+            node.proven = true;
+            if alone {
+                node.fork_time.add(self.now.since(born));
+            }
         }
         self.unsettled |= zygote.retiring;
         if alone && let Some(zygote) = key_of_zygote {
@@ -409,7 +459,8 @@ impl Engine {
             let key = self.functions.key_at(index);
             let function = key.expect("whoever waits is known");
             let next = self.waiter_links.next(index);
-            if self.wants_no_more(function) {
+            let plan = self.plan(function);
+            if plan.starts == 0 {
                 self.await_no_more(function);
                 at = next;
                 continue;
@@ -421,16 +472,12 @@ impl Engine {
                     at = next;
                 }
                 Admission::Granted(charge) => {
-                    self.start_granted(function, charge);
+                    self.start_granted(function, charge, plan.patient);
                     self.stand_last(function);
                     at = self.waiters.first();
                 }
             }
         }
-    }
-
-    fn wants_no_more(&self, function: FunctionKey) -> bool {
-        self.params.scale.starts(&self.load(function)) == 0
     }
 
     /// It was served: others first, if it still waits.
@@ -454,12 +501,24 @@ impl Engine {
         for index in first {
             let key = self.functions.key_at(index);
             let function = key.expect("whoever waits is known");
-            let starts = self.params.scale.starts(&self.load(function));
+            let starts = self.plan(function).starts;
             let need = self.need_of(function);
             if need.beyond(reachable).is_nothing() {
                 wanted = wanted.plus(need.times(starts));
             }
         }
         wanted
+    }
+}
+
+/// How much longer something will take that usually takes this long: what is overdue is expected to
+/// take the longer the longer it is overdue.
+fn remaining(usual: Duration, elapsed: Duration) -> Duration {
+    match usual.checked_sub(elapsed) {
+        Some(left) => left,
+        None => elapsed
+            .checked_sub(usual)
+            .unwrap()
+            .saturating_add(usual / 4),
     }
 }

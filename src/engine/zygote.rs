@@ -86,6 +86,11 @@ impl ZygoteState {
 }
 
 impl Zygote {
+    /// It will never be forked from again.
+    pub(super) fn is_useless(&self) -> bool {
+        self.avoided_until == Time::MAX
+    }
+
     /// Nothing that runs or is being made depends on it.
     pub(super) fn is_spare(&self) -> bool {
         self.state.takes_forks()

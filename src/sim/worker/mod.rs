@@ -17,6 +17,7 @@
 
 pub mod cost;
 pub mod day;
+pub mod explain;
 pub mod fault;
 pub mod replay;
 pub mod report;

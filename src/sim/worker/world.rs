@@ -447,17 +447,17 @@ impl World {
             return;
         };
         let function = &self.functions[process.function as usize];
-        let thaw = match process.frozen {
-            true => self.costs.thaw,
-            false => Duration::ZERO,
+        let thaw = if process.frozen {
+            self.costs.thaw
+        } else {
+            Duration::ZERO
         };
-        let load = match process.loaded {
-            true => self.costs.relay + thaw,
-            false => {
-                let shared = self.shared(process);
-                let imports = function.imports_beyond(shared, &self.costs.weights);
-                imports + function.own_start
-            }
+        let load = if process.loaded {
+            self.costs.relay + thaw
+        } else {
+            let shared = self.shared(process);
+            let imports = function.imports_beyond(shared, &self.costs.weights);
+            imports + function.own_start
         };
         let run = function.run;
         let run = match self.costs.run_deviation {
@@ -519,9 +519,10 @@ impl World {
         let given = ended.given.unwrap_or(self.now);
         let waited = given.since(ended.arrived);
         self.report.answered(ended.function, ended.start, waited);
-        let verdict = match self.fault(|faults| faults.unfit) {
-            true => Verdict::Unfit,
-            false => Verdict::Fit,
+        let verdict = if self.fault(|faults| faults.unfit) {
+            Verdict::Unfit
+        } else {
+            Verdict::Fit
         };
         self.tell(Event::Answered {
             instance: key,
@@ -678,9 +679,10 @@ impl World {
                 (Some(node), self.costs.fork + pages, free_at)
             }
         };
-        let takes = match self.fault(|faults| faults.fork_slow) {
-            true => takes * 100,
-            false => takes,
+        let takes = if self.fault(|faults| faults.fork_slow) {
+            takes * 100
+        } else {
+            takes
         };
         let at = free_at + takes;
         if let Origin::Zygote { zygote, .. } = origin {
@@ -775,15 +777,12 @@ impl World {
         let own: Vec<_> = own.map(|package| weights.of(package)).collect();
         let imports: Duration = own.iter().map(|weight| weight.import).sum();
         let mut memory: Bytes = own.iter().map(|weight| weight.memory).sum();
-        let begin = match parent {
-            None => {
-                memory += INTERPRETER;
-                self.costs.fresh
-            }
-            Some(_) => {
-                memory += Bytes::from_mb(3);
-                self.costs.fork
-            }
+        let begin = if parent.is_none() {
+            memory += INTERPRETER;
+            self.costs.fresh
+        } else {
+            memory += Bytes::from_mb(3);
+            self.costs.fork
         };
         let born = self.parents.insert(
             key,
@@ -831,9 +830,10 @@ impl World {
 
     fn install(&mut self, wanted: Wanted) {
         self.installing.insert(wanted);
-        let ends = match self.fault(|faults| faults.install_fails) {
-            true => Ends::Badly,
-            false => Ends::Well,
+        let ends = if self.fault(|faults| faults.install_fails) {
+            Ends::Badly
+        } else {
+            Ends::Well
         };
         let takes = self.costs.install.mul_f64(self.random.log_normal(1.0, 0.5));
         self.after(takes, Happening::Installed(wanted, ends));

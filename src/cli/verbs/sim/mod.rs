@@ -4,6 +4,7 @@ mod generate;
 mod keepalive;
 mod keepalive_out;
 mod numbers;
+mod worker;
 
 use crate::cli::definition::{Context, Verb};
 use crate::cli::failure::Failure;
@@ -14,11 +15,11 @@ use clap::{ArgMatches, Command};
 pub const VERB: Verb = Verb { command, run };
 
 /// What is simulated, each with a file of its own.
-const VERBS: &[Verb] = &[keepalive::VERB, generate::VERB];
+const VERBS: &[Verb] = &[keepalive::VERB, worker::VERB, generate::VERB];
 
 fn command() -> Command {
     Command::new("sim")
-        .about("Simulate: which containers stay when memory is short")
+        .about("Simulate: which containers stay when memory is short; a whole worker")
         .long_about(
             "Simulate on a virtual clock. Nothing of the time of day goes to stdout: the same \
              trace, options and seed give the same bytes.",
