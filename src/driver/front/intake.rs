@@ -7,10 +7,11 @@
 //!                 Discard     keeps nothing, asks for all of it
 //! ```
 //! Bytes are taken in the order in which they came: memory first, then the file, which is read back
-//! into memory piece by piece. When the budget of all files together is used up, a spooled body is
-//! asked for as a streamed one is: slowly, never with an error.
+//! into memory piece by piece and shrinks as it is. All bodies together have a budget; when it is
+//! used up, a body is asked for only when none of it waits: slowly, never with an error.
 
 use super::buffers::Buffers;
+use rustix::fs::{FallocateFlags, fallocate};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -26,7 +27,7 @@ pub(super) enum Wish {
     Discard,
 }
 
-/// The bytes that all spool files hold together, and may hold.
+/// The bytes of all bodies that have come and wait to be taken, and how many may.
 #[derive(Debug)]
 pub struct SpoolBudget {
     pub(super) used: u64,
@@ -46,12 +47,15 @@ pub(super) struct Intake {
     pub(super) ended: bool,
     /// Body bytes that have come, taken or not.
     pub(super) received: u64,
+    /// Bytes that are charged to the budget: those that have come and were neither taken nor
+    /// thrown away.
+    waiting: u64,
     memory: Vec<u8>,
     taken: usize,
     spool: Option<Spool>,
 }
 
-/// An anonymous file: written at its end, read from its front, gone when dropped.
+/// An anonymous file: written at its end, read (and emptied) from its front, gone when dropped.
 #[derive(Debug)]
 struct Spool {
     file: File,
@@ -80,11 +84,9 @@ impl Spool {
         })
     }
 
-    fn append(&mut self, data: &[u8], budget: &mut SpoolBudget) {
-        let fits = self.overflow.is_empty() && budget.has_room(data.len());
-        if fits && self.file.write_all_at(data, self.written).is_ok() {
+    fn append(&mut self, data: &[u8]) {
+        if self.overflow.is_empty() && self.file.write_all_at(data, self.written).is_ok() {
             self.written += data.len() as u64;
-            budget.used += data.len() as u64;
         } else {
             self.overflow.extend_from_slice(data);
         }
@@ -101,6 +103,9 @@ impl Spool {
         self.file
             .read_exact_at(memory, self.read)
             .map_err(|_| Lost)?;
+        // The pages of what was read go back at once; where that fails they go with the file.
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let _ = fallocate(&self.file, hole, self.read, memory.len() as u64);
         self.read += memory.len() as u64;
         Ok(true)
     }
@@ -113,21 +118,25 @@ impl Intake {
         if self.wish == Wish::Discard {
             return;
         }
-        if self.spool.is_none()
-            && self.wish == Wish::Spool
-            && self.held() + data.len() > MEMORY_BYTES_MAX
-            && budget.has_room(data.len())
-        {
+        self.waiting += data.len() as u64;
+        budget.used += data.len() as u64;
+        let is_much = self.held() + data.len() > MEMORY_BYTES_MAX;
+        if is_much && self.spool.is_none() && self.wish == Wish::Spool {
             self.spool = Spool::new();
         }
         if let Some(spool) = &mut self.spool {
-            spool.append(data, budget);
+            spool.append(data);
             return;
         }
         if self.memory.capacity() == 0 {
             self.memory = buffers.take();
         }
         self.memory.extend_from_slice(data);
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> u64 {
+        self.waiting
     }
 
     /// What can be taken now.
@@ -143,6 +152,8 @@ impl Intake {
     pub(super) fn take(&mut self, count: usize, budget: &mut SpoolBudget) -> Result<(), Lost> {
         assert!(count <= self.bytes().len(), "no more than there is");
         self.taken += count;
+        self.waiting -= count as u64;
+        budget.used -= count as u64;
         if self.taken < self.memory.len() {
             return Ok(());
         }
@@ -151,34 +162,33 @@ impl Intake {
         if let Some(spool) = &mut self.spool
             && !spool.refill(&mut self.memory)?
         {
-            budget.used -= spool.written;
             self.spool = None;
         }
         Ok(())
     }
 
-    /// Should more be received now?
+    /// Should more be received now, up to a chunk of it?
     pub(super) fn wants_more(&self, budget: &SpoolBudget, chunk_bytes: usize) -> bool {
         if self.ended {
             return false;
         }
+        let affordable = self.waiting == 0 || budget.has_room(chunk_bytes);
         match self.wish {
             Wish::Undecided => false,
             Wish::Discard => true,
-            Wish::Stream => self.held() < MEMORY_BYTES_MAX && self.spool.is_none(),
-            Wish::Spool => match &self.spool {
-                Some(spool) => spool.overflow.is_empty() && budget.has_room(chunk_bytes),
-                None => self.held() < MEMORY_BYTES_MAX || budget.has_room(chunk_bytes),
-            },
+            Wish::Stream => affordable && self.waiting < MEMORY_BYTES_MAX as u64,
+            Wish::Spool => {
+                let machine_has_room = self.spool.as_ref().is_none_or(|s| s.overflow.is_empty());
+                affordable && machine_has_room
+            }
         }
     }
 
     /// From now on nobody wants the bytes.
     pub(super) fn discard(&mut self, budget: &mut SpoolBudget, buffers: &mut Buffers) {
         self.wish = Wish::Discard;
-        if let Some(spool) = self.spool.take() {
-            budget.used -= spool.written;
-        }
+        budget.used -= core::mem::take(&mut self.waiting);
+        self.spool = None;
         self.taken = 0;
         buffers.give_back(core::mem::take(&mut self.memory));
     }
@@ -256,7 +266,7 @@ mod tests {
         intake.wish = Wish::Spool;
         let held = fill(&mut intake, &mut budget, &mut buffers);
         assert_eq!(held, 64 * CHUNK);
-        assert_eq!(budget.used, (held - MEMORY_BYTES_MAX) as u64);
+        assert_eq!(budget.used, held as u64);
         intake.ended = true;
         assert_eq!(drain(&mut intake, &mut budget), data(0, held));
         assert!(intake.is_complete());
@@ -266,10 +276,10 @@ mod tests {
     #[test]
     fn without_budget_a_spool_is_a_stream() {
         let (mut intake, mut buffers) = (Intake::default(), Buffers::new());
-        let mut budget = budget(3 * CHUNK as u64);
+        let mut budget = budget(5 * CHUNK as u64);
         intake.wish = Wish::Spool;
         let held = fill(&mut intake, &mut budget, &mut buffers);
-        assert_eq!(held, MEMORY_BYTES_MAX + 3 * CHUNK);
+        assert_eq!(held, 5 * CHUNK);
         assert_eq!(drain(&mut intake, &mut budget), data(0, held));
         assert_eq!(budget.used, 0);
         assert!(intake.wants_more(&budget, CHUNK));
@@ -286,6 +296,25 @@ mod tests {
         assert!(!intake.wants_more(&budget, CHUNK));
         assert_eq!(drain(&mut intake, &mut budget), data(0, 5 * CHUNK));
         assert_eq!(budget.used, 0);
+        assert!(intake.wants_more(&budget, CHUNK));
+    }
+
+    #[test]
+    fn what_the_machine_has_no_room_for_keeps_its_place() {
+        let (mut intake, mut buffers) = (Intake::default(), Buffers::new());
+        let mut budget = budget(u64::MAX);
+        intake.wish = Wish::Spool;
+        for part in 0..4 {
+            intake.add(&data(part * CHUNK, CHUNK), &mut budget, &mut buffers);
+        }
+        let spool = intake.spool.as_mut().unwrap();
+        spool.overflow = data(4 * CHUNK, CHUNK);
+        intake.waiting += CHUNK as u64;
+        budget.used += CHUNK as u64;
+        assert!(!intake.wants_more(&budget, CHUNK));
+        intake.add(&data(5 * CHUNK, CHUNK), &mut budget, &mut buffers);
+        assert_eq!(drain(&mut intake, &mut budget), data(0, 6 * CHUNK));
+        assert!(intake.wants_more(&budget, CHUNK));
     }
 
     #[test]

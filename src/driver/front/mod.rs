@@ -1,8 +1,8 @@
 //! The clients: their connections, their requests, and the answers they wait for.
 //!
 //! `Front` is told what `io` completed, turns bytes into events for the driver's loop, and takes
-//! the answers. It reads no clock (`now` is an argument) and knows no function: what a request means is
-//! the driver's business.
+//! the answers. It reads no clock (the time is set once a turn) and knows no function: what a
+//! request means is the driver's business.
 //!
 //! ```text
 //!            Received, Ended, Sent, Accepted                Arrived, Body, Writable, HungUp
@@ -56,7 +56,7 @@ mod intake;
 mod listeners;
 mod shared;
 
-pub use connection::{AHEAD_BYTES_MAX, ANSWER_BYTES_MAX, Connection};
+pub use connection::{ANSWER_BYTES_MAX, Connection};
 pub use intake::MEMORY_BYTES_MAX;
 pub use shared::{Counters, Event};
 
@@ -180,6 +180,7 @@ impl Front {
                 events: VecDeque::new(),
                 ready: VecDeque::new(),
                 counters: Counters::default(),
+                sending: 0,
                 scratch: Vec::new(),
             },
         }
@@ -411,7 +412,7 @@ impl Front {
         &self.shared.counters
     }
 
-    /// Bytes of bodies that are spooled to files now.
+    /// Bytes of bodies that have come and wait to be taken.
     pub fn spooled_bytes(&self) -> u64 {
         self.shared.budget.used
     }

@@ -55,6 +55,8 @@ pub(super) struct Shared {
     /// Those with bytes ahead and nothing in their way; each at most once.
     pub(super) ready: VecDeque<Client>,
     pub(super) counters: Counters,
+    /// Bytes that `io` is sending, to all clients together.
+    pub(super) sending: u64,
     /// Where the body of a problem is made before its length is known.
     pub(super) scratch: Vec<u8>,
 }

@@ -6,7 +6,7 @@
 //!    └───── begin ──▶ Streaming ── write, write, .. ── end ───────────────────┴─▶ answered
 //! ```
 
-use super::{ANSWER_BYTES_MAX, Connection, Phase, Reply};
+use super::{Connection, Phase, Reply, answer_bytes_max};
 use crate::driver::front::Room;
 use crate::driver::front::intake::Wish;
 use crate::driver::front::shared::Shared;
@@ -168,7 +168,7 @@ impl Connection {
             self.out = shared.buffers.take();
         }
         body.write(&mut self.out, data);
-        self.wants_room = self.out.len() >= ANSWER_BYTES_MAX;
+        self.wants_room = self.out.len() >= answer_bytes_max(shared);
         if self.wants_room {
             Room::Full
         } else {

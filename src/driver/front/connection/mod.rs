@@ -29,10 +29,13 @@ use crate::http::{Code, Decoder, Head, Refusal};
 use crate::io::Handle;
 use core::time::Duration;
 
-/// Bytes of requests behind the one being answered. One chunk may come on top.
-pub const AHEAD_BYTES_MAX: usize = 16 * 1024;
-/// Bytes of answers that wait to be sent. Whoever writes more is told to wait.
-pub const ANSWER_BYTES_MAX: usize = 128 * 1024;
+/// Bytes of one answer that wait to be sent, while others are being sent. Whoever writes more is
+/// told to wait.
+pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// The same, when the clients together are slow to read.
+const SCARCE_ANSWER_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of answers under way to all clients together; beyond it memory is scarce.
+const SENDING_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// How long after a request's last byte its sender may end its side and still be waiting for the
 /// answer, where the kernel cannot tell that from leaving (TCP).
 const HALF_CLOSE_GRACE: Duration = Duration::from_millis(250);
@@ -50,14 +53,15 @@ pub struct Connection {
     handle: Option<Handle>,
     via: Via,
     receiving: bool,
-    sending: bool,
+    /// Bytes that `io` is sending.
+    sending: Option<u64>,
     /// Is in the list of those that `flush` visits.
     touched: bool,
     phase: Phase,
     decoder: Decoder,
     /// There from the first byte of a head until its answer is complete.
     head: Option<Box<Head>>,
-    /// Bytes that have come and are not decoded yet, from `ahead_read` on.
+    /// Bytes that have come and are not decoded yet, from `ahead_read` on: at most a chunk.
     ahead: Vec<u8>,
     ahead_read: usize,
     intake: Intake,
@@ -112,6 +116,15 @@ pub(super) struct Wants {
     pub(super) close: bool,
 }
 
+/// How much of an answer may wait now.
+fn answer_bytes_max(shared: &Shared) -> usize {
+    if shared.sending > SENDING_BYTES_MAX {
+        SCARCE_ANSWER_BYTES_MAX
+    } else {
+        ANSWER_BYTES_MAX
+    }
+}
+
 /// From the socket.
 impl Connection {
     pub(super) fn new(client: Client, via: Via, limits: &Limits, now: Time) -> Self {
@@ -120,7 +133,7 @@ impl Connection {
             handle: None,
             via,
             receiving: false,
-            sending: false,
+            sending: None,
             touched: false,
             phase: Phase::Reading,
             decoder: Decoder::default(),
@@ -219,14 +232,14 @@ impl Connection {
 
     /// A buffer was sent, or could not be.
     pub(super) fn sent(&mut self, sent: Option<usize>, buffer: Vec<u8>, shared: &mut Shared) {
-        self.sending = false;
+        shared.sending -= self.sending.take().unwrap_or(0);
         self.write_due = Time::MAX;
         shared.buffers.give_back(buffer);
         match sent {
             None => self.lost(shared),
             Some(count) => {
                 shared.counters.bytes_sent += count as u64;
-                if self.wants_room && self.out.len() < ANSWER_BYTES_MAX / 2 {
+                if self.wants_room && self.out.len() < answer_bytes_max(shared) / 2 {
                     self.wants_room = false;
                     shared.events.push_back(Event::Writable(self.client));
                 }
@@ -393,16 +406,17 @@ impl Connection {
     pub(super) fn wants(&mut self, shared: &mut Shared) -> Wants {
         self.touched = false;
         let mut wants = Wants::default();
-        if !self.sending && self.phase != Phase::Gone {
+        if self.sending.is_none() && self.phase != Phase::Gone {
             wants.send = self.sendable(shared);
             if let Some(buffer) = &wants.send {
                 let earned = Duration::from_secs(buffer.len() as u64 / BYTES_PER_SEC_MIN);
                 self.write_due = shared.now + shared.limits.body_timeout + earned;
-                self.sending = true;
+                self.sending = Some(buffer.len() as u64);
+                shared.sending += buffer.len() as u64;
             }
         }
         if let Phase::Closing { linger } = self.phase
-            && !self.sending
+            && self.sending.is_none()
         {
             self.phase = Phase::Gone;
             if linger && !self.peer_ended {
@@ -442,7 +456,7 @@ impl Connection {
             && match self.phase {
                 Phase::Reading | Phase::Draining | Phase::Lingering { .. } => true,
                 Phase::Closing { linger } => linger,
-                Phase::Answering if self.intake.ended => self.ahead.len() < AHEAD_BYTES_MAX,
+                Phase::Answering if self.intake.ended => self.ahead.is_empty(),
                 Phase::Answering => self
                     .intake
                     .wants_more(&shared.budget, shared.limits.chunk_bytes),
@@ -467,6 +481,7 @@ impl Connection {
 
     /// Its memory goes back before it goes.
     pub(super) fn bury(mut self, shared: &mut Shared) {
+        shared.sending -= self.sending.take().unwrap_or(0);
         self.intake.reset(&mut shared.budget, &mut shared.buffers);
         if let Some(head) = self.head.take() {
             shared.buffers.give_back_head(head);
@@ -475,3 +490,6 @@ impl Connection {
         shared.buffers.give_back(self.out);
     }
 }
+
+#[cfg(test)]
+mod tests;
