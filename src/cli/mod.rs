@@ -11,6 +11,7 @@
 pub mod client;
 pub mod definition;
 pub mod failure;
+pub mod ids;
 pub mod interpreter;
 pub mod machine;
 pub mod output;

@@ -4,7 +4,7 @@
 //! all these name. Every file is bounded.
 
 use super::meaning::{Home, Machine, TreeTyped};
-use super::problem::Problem;
+use super::problem::{Origin, Problem};
 use super::read::{Loaded, SourceFile, Sources, read};
 use super::tree::{self, Tree};
 use std::fs::{self, File};
@@ -171,7 +171,14 @@ fn read_tree(loaded: &mut Loaded) -> Result<(), Vec<Problem>> {
                 .map_err(|wrong| wrong.into_iter().map(of_file).collect::<Vec<_>>())?;
             Ok(())
         }
-        Err(error) if error.kind() == ErrorKind::NotFound && !must_exist => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound && !must_exist => {
+            if origin != Origin::BuiltIn {
+                let why = format!("{}: there is no such file: a bare root", path.display());
+                let remedy = "write the tree, or \"\" for a bare root";
+                loaded.warnings.push(Problem::at(&origin, key, why, remedy));
+            }
+            Ok(())
+        }
         Err(error) => {
             let why = format!("{}: {}", path.display(), said(&error));
             let remedy = "name a file that can be read, or \"\" for a bare root";
@@ -321,6 +328,17 @@ mod tests {
         scratch.write("config.toml", "");
         let bare = scratch.load(&[]).expect("no tree is needed");
         assert!(bare.config.features.import_cache_tree.tree.is_bare());
+
+        scratch.write(
+            "config.toml",
+            "[features]\nimport_cache_tree = 'tree.json'\n",
+        );
+        let typed = scratch.load(&[]).expect("the usual place may be empty");
+        let warning = typed.warnings[0].to_string();
+        assert!(
+            warning.contains("/tree.json: there is no such file: a bare root"),
+            "{warning}"
+        );
 
         scratch.write("tree.json", r#"{"children": [{"packages": ["numpy"]}]}"#);
         let found = scratch

@@ -33,7 +33,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 /// Families alive at once: each started zygote is one, and lives on while it has instances.
-const FAMILIES_MAX: usize = 4096;
+pub const FAMILIES_MAX: usize = 4096;
 /// Networks kept for tenants that want to be alone; each is some 100 KB of the kernel's memory.
 const NETWORKS_MAX: usize = 256;
 /// A zygote's own /tmp, for what imports write.

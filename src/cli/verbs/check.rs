@@ -6,6 +6,7 @@ use super::super::machine;
 use super::super::output::{Done, Table, print, print_json, tell};
 use super::serve;
 use crate::base::Duration;
+use crate::cli::ids;
 use crate::cli::interpreter::{self, Interpreter};
 use crate::config::meaning::Config;
 use crate::config::words::Backend;
@@ -48,7 +49,12 @@ fn run(matches: &ArgMatches, context: &Context) -> Done {
     let request = serve::request(matches, context);
     let machine = machine::this();
     let loaded = match load(&request, machine) {
-        Ok(loaded) => loaded,
+        Ok(mut loaded) => {
+            let origin = loaded.origins.of("sandbox.id_base");
+            let id_base = loaded.config.sandbox.id_base;
+            loaded.warnings.extend(ids::warnings(id_base, &origin));
+            loaded
+        }
         Err(problems) => return refused(problems, context),
     };
     let (main, _) = request.main_file();

@@ -133,3 +133,26 @@ pub fn agrees(file: &Path, base: Option<&Base>, overrides: &[String], place: &Pl
     }
     refused("it is there already, with another sandbox.base".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tree::Tree;
+
+    #[test]
+    fn the_shipped_tree_is_one() {
+        let tree = Tree::from_json(TREE).expect("a tree");
+        assert!(!tree.is_bare());
+        let packages: Vec<_> = tree
+            .shape()
+            .iter()
+            .flat_map(|(_, n)| n.packages.clone())
+            .collect();
+        for name in ["numpy", "pandas", "flask", "requests"] {
+            assert!(
+                packages.iter().any(|package| package.name() == name),
+                "{name}"
+            );
+        }
+    }
+}
