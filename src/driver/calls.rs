@@ -3,7 +3,7 @@
 //! ```text
 //!   Arrived --> Looking (is there such a function?) --> Queued --> With(instance) --> gone
 //!                  |                                      |            |
-//!                  +--- refused --------------------------+            +-- the client may be gone first
+//!                  +--- refused --------------------------+          (the client may leave first)
 //! ```
 //!
 //! A call is named by its key as long as the engine may name it; its client may leave, or get the

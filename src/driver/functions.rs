@@ -1,12 +1,12 @@
 //! The functions that were called or deployed since the start: their code, and how fresh it is.
 //!
 //! ```text
-//!            lookup                    loaded                  cache_ms passed, lookup
-//!   unknown --------> being looked for -------> known, fresh -------------------------> known, checked
-//!      ^                    | absent              ^   ^                                   |   |   |
-//!      +--------------------+                     |   +-------- same, or failed ----------+   |   |
-//!                                                 +------------ loaded: next version ---------+   |
-//!   retiring <--------------------------------------------------- absent ------------------------+
+//!            lookup                loaded                cache_ms passed, lookup
+//!   unknown --------> looked for -------> known, fresh -----------------------> checked
+//!      ^                 | absent           ^   ^                               |  |  |
+//!      +-----------------+                  |   +------- same, or failed -------+  |  |
+//!                                           +----------- loaded: next version -----+  |
+//!   retiring <----------------------------------------------- absent ------------------+
 //! ```
 //!
 //! The registry is a disk, so helpers look at it; calls that need an answer wait here meanwhile. A
@@ -216,7 +216,7 @@ fn check_entry(image: &Image, settings: &FunctionSettings) -> Result<(), Bad> {
         return Ok(());
     }
     Err(Bad::Archive(format!(
-        "no entry file: {entry} is missing (name another with OL_ENTRY_FILE in [environment] of {})",
+        "no entry file: {entry} is missing (name another with OL_ENTRY_FILE in [environment], {})",
         function::FILE
     )))
 }

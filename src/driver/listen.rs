@@ -2,7 +2,7 @@
 //!
 //! Sockets that were passed stay with the manager: while the worker is away their backlog waits for
 //! its successor. So they decide how a worker ends (`Sockets::are_passed`): it stops accepting, and
-//! nobody is turned away; with sockets of its own it goes on accepting and says that it is draining.
+//! nobody is turned away; with sockets of its own it goes on accepting and says that it drains.
 
 use super::front::Via;
 use crate::config::meaning::Http;

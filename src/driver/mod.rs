@@ -15,6 +15,7 @@ mod listen;
 mod memory;
 mod outputs;
 mod registry;
+mod relay;
 mod requests;
 mod service;
 pub mod settings;

@@ -1,7 +1,7 @@
 //! The registry's endpoints: uploads, listings, rollbacks, removals.
 //!
 //! ```text
-//!   PUT: body --> memory file --ended--> helper: unpack, check, keep, publish --> engine --> answer
+//!   PUT: body --> memory file --> helper: unpack, check, keep, publish --> engine --> answer
 //!   all others:                          helper: look or change              --> engine --> answer
 //! ```
 //!

@@ -13,8 +13,8 @@ use crate::base::FunctionName;
 use crate::engine::{CallKey, Event, FunctionKey};
 use crate::http::{Code, Method, Problem, Route, bearer};
 
-const WANTS_TOKEN: &str = "send Authorization: Bearer with the token of [http] admin_token_file, or \
-                           use the Unix socket";
+const WANTS_TOKEN: &str = "send Authorization: Bearer with the token of [http] \
+                           admin_token_file, or use the Unix socket";
 
 impl Worker {
     pub(super) fn front_event(&mut self, event: Front) {

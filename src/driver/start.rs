@@ -1,7 +1,7 @@
 //! From a configuration to a running loop, and what is to be cleared up behind it.
 //!
 //! The order matters: signals are blocked before the first thread, the worker moves into its leaf
-//! of the cgroup tree before it starts anything, sockets are opened before it says that it is ready.
+//! of the cgroup tree before it starts anything, sockets are open before it says that it is ready.
 
 use super::calls::Calls;
 use super::front::{self, Front};
@@ -361,7 +361,7 @@ fn make_directories(config: &Config) -> Result<(), Failure> {
         fs::create_dir_all(directory).map_err(|error| {
             let directory = directory.display();
             Failure::Machine(format!(
-                "{directory}: {error} (make it, or run as root; `--dir DIR` runs a worker elsewhere)"
+                "{directory}: {error} (make it, or run as root; `--dir DIR` runs one elsewhere)"
             ))
         })?;
     }

@@ -293,7 +293,8 @@ impl Worker {
     }
 
     fn fork_failed_by(&mut self, id: u64, stage: ForkStage, errno: i32) {
-        log::warn!(event = "fork-failed"; "a fork failed ({stage:?}): {}", std::io::Error::from_raw_os_error(errno));
+        let why = std::io::Error::from_raw_os_error(errno);
+        log::warn!(event = "fork-failed"; "a fork failed ({stage:?}): {why}");
         let (owner, key) = Owner::of::<()>(Token(id));
         let fault = match stage {
             ForkStage::Threads => ForkFault::HasThreads,

@@ -134,7 +134,7 @@ fn wsgi_and_asgi_are_found(back_end: &str) {
         "asgi",
         "async def app(scope, receive, send):\n    body = (await receive())['body']\n\
          \x20   await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n\
-         \x20   await send({'type': 'http.response.body', 'body': scope['path'].encode() + body})\n",
+         \x20   await send({'type': 'http.response.body', 'body': scope['path'].encode()+body})\n",
     );
     let answer = worker.ask("POST", "/run/asgi/x", "", b"!");
     assert!(answer.text().ends_with("/x!"), "{answer:?}");
@@ -175,7 +175,7 @@ fn prints_reach_the_log(back_end: &str) {
     };
     worker.deploy(
         "talk",
-        "import sys\ndef f(event):\n    print('to stdout')\n    print('to stderr', file=sys.stderr)\n",
+        "import sys\ndef f(event):\n    print('to stdout')\n    sys.stderr.write('to stderr\\n')\n",
     );
     let id = worker
         .call("talk", "")

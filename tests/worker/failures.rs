@@ -15,6 +15,20 @@ on_both!(
     unknown_names_leave_nothing,
 );
 
+/// A function that does this when it is told to be bad.
+fn when_bad(statements: &str) -> String {
+    let lines: Vec<String> = statements
+        .split("; ")
+        .map(|line| format!("        {line}\n"))
+        .collect();
+    format!(
+        "def f(event):\n    if event == 'bad':\n{}    return 'fine'\n",
+        lines.concat()
+    )
+}
+
+const IMPORTS: &str = "import os, sys, signal, threading, time\n";
+
 fn expect(answer: &Answer, status: u16, code: &str, detail: &str) {
     assert_eq!(
         (answer.status, answer.code().as_str()),
@@ -29,10 +43,7 @@ fn expect(answer: &Answer, status: u16, code: &str, detail: &str) {
 /// Deploys `code` with a neighbour, calls it, and sees that both can be called afterwards.
 fn misbehave(worker: &Worker, name: &str, code: &str) -> Answer {
     worker.deploy("neighbour", "def f(event):\n    return 'well'\n");
-    worker.deploy(
-        name,
-        &format!("import os, sys, signal, threading, time\n{code}"),
-    );
+    worker.deploy(name, &format!("{IMPORTS}{code}"));
     let answer = worker.call(name, "\"bad\"");
     assert_eq!(worker.call("neighbour", "").text(), "\"well\"");
     assert_eq!(worker.call(name, "\"good\"").text(), "\"fine\"", "{name}");
@@ -54,9 +65,7 @@ fn what_python_raises_is_told(back_end: &str) {
             "RecursionError",
         ),
     ] {
-        let code = format!(
-            "def f(event):\n    if event == 'bad':\n        {statement}\n    return 'fine'\n"
-        );
+        let code = when_bad(statement);
         let answer = misbehave(&worker, name, &code);
         expect(&answer, 500, "function-error", detail);
         assert!(answer.field("x-ol-call-id").is_some());
@@ -64,7 +73,12 @@ fn what_python_raises_is_told(back_end: &str) {
     let answer = misbehave(
         &worker,
         "trace",
-        "def g():\n    raise ValueError('deep')\ndef f(event):\n    if event == 'bad':\n        g()\n    return 'fine'\n",
+        &format!(
+            "def g():
+    raise ValueError('deep')
+{}",
+            when_bad("g()")
+        ),
     );
     let trace = answer.json()["traceback"].as_str().unwrap().to_owned();
     assert!(
@@ -106,9 +120,7 @@ fn deaths_are_told_with_their_cause(back_end: &str) {
         ("closes", "os.closerange(3, 100)", ""),
         ("segfault", "import ctypes; ctypes.string_at(0)", "SIGSEGV"),
     ] {
-        let code = format!(
-            "def f(event):\n    if event == 'bad':\n        {statement}\n        time.sleep(0.2)\n        os._exit(9)\n    return 'fine'\n"
-        );
+        let code = when_bad(&format!("{statement}; time.sleep(0.2); os._exit(9)"));
         expect(
             &misbehave(&worker, name, &code),
             502,
@@ -122,10 +134,11 @@ fn long_calls_are_ended(back_end: &str) {
     let Some(worker) = worker(back_end, &[]) else {
         return;
     };
-    let code = "import time, signal\ndef f(event):\n    if event == 'bad':\n        signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32))\n        while True: time.sleep(9)\n    return 'fine'\n";
+    let bad = "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32)); time.sleep(99)";
+    let code = format!("{IMPORTS}{}", when_bad(bad));
     worker.put_directory(
         "long",
-        &[("f.py", code), ("ol.toml", "[limits]\nruntime_sec = 1\n")],
+        &[("f.py", &code), ("ol.toml", "[limits]\nruntime_sec = 1\n")],
     );
     // Cold, then warm.
     for _ in 0..2 {
@@ -156,9 +169,7 @@ fn floods_and_leftovers_harm_nobody(back_end: &str) {
         ),
         ("writes", "open('/tmp/x', 'wb').write(b'x' * 1000000)"),
     ] {
-        let code = format!(
-            "def f(event):\n    if event == 'bad':\n        {statement}\n    return 'fine'\n"
-        );
+        let code = when_bad(statement);
         let answer = misbehave(&worker, name, &code);
         assert_eq!(answer.text(), "\"fine\"", "{name}");
     }
@@ -202,10 +213,11 @@ fn too_much_memory_ends_a_sandbox(back_end: &str) {
     let Some(worker) = worker(back_end, &[]) else {
         return;
     };
-    let code = "import time\ndef f(event):\n    if event == 'bad':\n        x = bytearray(200_000_000)\n        for i in range(0, len(x), 4096): x[i] = 1\n        time.sleep(20)\n    return 'fine'\n";
+    let bad = "x = bytearray(200_000_000); x[::4096] = b'1' * len(x[::4096]); time.sleep(20)";
+    let code = format!("{IMPORTS}{}", when_bad(bad));
     worker.put_directory(
         "eats",
-        &[("f.py", code), ("ol.toml", "[limits]\nmem_mb = 64\n")],
+        &[("f.py", &code), ("ol.toml", "[limits]\nmem_mb = 64\n")],
     );
     for _ in 0..2 {
         expect(&worker.call("eats", "\"bad\""), 502, "sandbox-died", "OOM");

@@ -200,6 +200,14 @@ pub const MESSAGES: &[Message] = &[
                for it. The message says how many lines are missing before it. See whether\n\
                journald (or syslog) is stuck or its disk full.",
     },
+    Message {
+        name: "over-memory",
+        id: "0555ebd2b14f46c29ff42f6acb0d5cbb",
+        level: Level::Warn,
+        subject: "A sandbox held more memory than it may",
+        text: "The worker measured more than limits.mem_mb and killed the sandbox; its call is answered\n\
+               with sandbox-died. Raise mem_mb in the function's ol.toml if it needs more.",
+    },
 ];
 
 #[cfg(test)]
