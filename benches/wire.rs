@@ -1,8 +1,8 @@
 //! What a call costs on its way into an instance and back.
 //!
 //! `cargo bench --bench wire [-- INTERPRETER]`. First the frames, in nanoseconds of this process;
-//! then the runtime, in microseconds of CPU of the instance for each call, one call at a time over a
-//! bare socketpair, next to an interpreter that only receives and sends the same bytes: the floor.
+//! then the runtime, in microseconds of CPU of the instance for each call, one call at a time over
+//! a bare socketpair, next to an interpreter that only moves the same bytes: the floor.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 #![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]

@@ -639,7 +639,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), received in 0_usize..9) {
+        fn no_bytes_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            received in 0_usize..9,
+        ) {
             let _ = Request::decode(&bytes, received);
             if let Ok(Reply::Imported(imported)) = Reply::decode(&bytes, received) {
                 let _ = imported.modules().count();

@@ -1,4 +1,5 @@
-//! Siblings of one zygote make up different numbers.
+//! What a birth leaves out and what it must not: siblings of one zygote make up different numbers,
+//! and work as if the interpreter's own hooks had run.
 
 use super::instance::{everywhere, runtime_directory, skip};
 use std::path::Path;
@@ -84,4 +85,78 @@ fn numpy_makes_up_other_numbers_in_each_sibling() {
     if !found {
         skip("no interpreter here can import numpy");
     }
+}
+
+/// A zygote with our hooks; its child does what needs whole locks, and forks once more.
+const HOOKS: &str = "
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from ol_runtime import forkhooks
+hooks = forkhooks.Hooks()
+hooks.take_over()
+import asyncio, concurrent.futures, logging, random, threading
+told = []
+def note(name): return lambda: told.append(name)
+os.register_at_fork(before=note('b1'), after_in_parent=note('p1'), after_in_child=note('c1'))
+os.register_at_fork(before=note('b2'), after_in_child=note('c2'))
+def fail(): raise ValueError('in a hook')
+os.register_at_fork(after_in_child=fail)
+os.register_at_fork(after_in_child=note('c3'))
+for wrong in ({}, {'before': 1}):
+    try: os.register_at_fork(**wrong)
+    except TypeError as error: print('refused')
+random.seed(1)
+def work():
+    thread = threading.Thread(target=told.append, args=('thread',))
+    thread.start()
+    thread.join()
+    with concurrent.futures.ThreadPoolExecutor() as pool: pool.submit(told.append, 'pool').result()
+    async def sleep(): await asyncio.sleep(0); told.append('asyncio')
+    asyncio.run(sleep())
+    logging.warning('logged')
+def child():
+    hooks.at_births = False
+    forkhooks.settle_main_thread()
+    work()
+    assert threading.main_thread() is threading.current_thread()
+    assert threading.main_thread().native_id == os.getpid()
+    assert random.random() != random.Random(1).random()
+    print(*told, flush=True)
+    told.clear()
+    grandchild = os.fork()
+    if not grandchild:
+        work()
+    else:
+        assert os.waitpid(grandchild, 0)[1] == 0
+    print(*told, flush=True)
+    os._exit(0)
+sys.stdout.flush()
+pid = os.fork()
+if not pid:
+    try: child()
+    finally: os._exit(1)
+assert os.waitpid(pid, 0)[1] == 0
+print(*told)
+";
+
+#[test]
+fn fork_hooks_run_at_births_and_at_forks_as_the_interpreter_would_run_them() {
+    everywhere(|python| {
+        let output = Command::new(python)
+            .args(["-B", "-c", HOOKS])
+            .arg(runtime_directory())
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{error}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let expected = "refused\nrefused\n\
+             b2 b1 c1 c2 c3 thread pool asyncio\n\
+             b2 b1 c1 c2 c3 thread pool asyncio\n\
+             b2 b1 p1\n\
+             b2 b1 p1\n";
+        assert_eq!(text, expected);
+        assert_eq!(error.matches("ignored in fork hook").count(), 2, "{error}");
+        assert_eq!(error.matches("WARNING:root:logged").count(), 2, "{error}");
+    });
 }

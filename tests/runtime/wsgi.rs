@@ -8,7 +8,13 @@ use serde_json::{Value, json};
 fn app(body: &str) -> String {
     let body = body.trim_start_matches('\n');
     format!(
-        "import sys\nclosed = []\ndef app(environ, start_response):\n    kind = environ['PATH_INFO'][1:]\n{body}\n"
+        "
+import sys
+closed = []
+def app(environ, start_response):
+    kind = environ['PATH_INFO'][1:]
+{body}
+"
     )
 }
 

@@ -104,7 +104,7 @@ def run(connection, seen_number, settings):
             status = EXIT_CONNECTION_LOST
             if fork.is_child:
                 status = exit_status(error)
-            elif not isinstance(error, BrokenPipeError):
+            elif not isinstance(error, (BrokenPipeError, ConnectionResetError)):
                 failure.log_error("the connection to the worker is lost", error)
     finally:
         flush()

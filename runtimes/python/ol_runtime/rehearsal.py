@@ -9,7 +9,7 @@ import _socket
 import os
 import sys
 
-from . import frames, handler, instance, plain
+from . import forkhooks, frames, handler, instance, plain, uniqueness
 
 ROUNDS = 40
 HEAD = ("id", "f", "zygote", "HTTP/1.1", "POST", "/run/f", "/", "", "", "", "host", "h")
@@ -20,6 +20,8 @@ def rehearse(settle_environment):
     kept = dict(os.environ), sys.path[:], sys.argv
     for _ in range(ROUNDS):
         settings = settle_environment(b"OL_FUNCTION=f\0OL_PACKAGES=/p\0OL_ENTRY_FILE=rehearsed.py")
+        forkhooks.settle_main_thread()
+        uniqueness.renew()
         instance.settle_paths(settings)
         rehearse_calls(settings)
     os.environ.clear()

@@ -16,7 +16,7 @@ import sys
 from ctypes import PyDLL, byref, c_char_p, c_size_t, create_string_buffer
 from time import perf_counter_ns
 
-from . import context, failure, frames, instance, plain, rehearsal, uniqueness, wsgi
+from . import context, failure, forkhooks, frames, instance, plain, rehearsal, uniqueness, wsgi
 
 # What children need is imported here, once.
 PRELOADED = (context, plain, wsgi)
@@ -50,6 +50,8 @@ def run(library_path=LIBRARY):
     text = create_string_buffer(TEXT_BYTES_MAX)
     capacity = c_size_t(TEXT_BYTES_MAX)
     length = c_size_t()
+    hooks = forkhooks.Hooks()
+    hooks.take_over()
     gc.disable()
     instance.settle_streams()
     instance.settle_main()
@@ -60,6 +62,7 @@ def run(library_path=LIBRARY):
         instance.flush()
         work = library.ol_zygote_serve(text, capacity, byref(length))
         if work == INSTANCE:
+            hooks.at_births = False
             become_instance(connection, text[: length.value])
         elif work == IMPORT:
             import_asked(library, text[: length.value])
@@ -71,6 +74,7 @@ def become_instance(connection, environment):
     """In the child, with everything of the sandbox done."""
     instance.move_away(instance.CONNECTION)
     settings = settle_environment(environment)
+    forkhooks.settle_main_thread()
     uniqueness.renew()
     gc.enable()
     instance.run(connection, instance.SEEN, settings)
@@ -118,8 +122,8 @@ def import_asked(library, text):
         told += [name, str((perf_counter_ns() - started_ns) // 1000)]
     for name in SINGLE_THREAD:
         del os.environ[name]
-    rehearsal.rehearse(settle_environment)
     uniqueness.prepare()
+    rehearsal.rehearse(settle_environment)
     # What lives now stays, and stays out of every child's collections: they would write to it.
     gc.collect()
     gc.freeze()
