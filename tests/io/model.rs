@@ -6,6 +6,7 @@
 
 use crate::rig::{Rig, run_with};
 use olworker::io::{Completion, Handle, Limits, Token, Wanted, What};
+use olworker::sys::clock;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use std::io::{ErrorKind, Read, Write};
@@ -16,8 +17,11 @@ use std::time::Duration;
 const CONNECTIONS_MAX: usize = 6;
 const STEPS_MAX: usize = 80;
 
-/// Waits that bring nothing before what must happen is said not to.
-const PATIENCE_WAITS: u32 = 2000;
+/// A wait that brings nothing for so long says that what must happen does not.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// More than it takes to send what a step asks for, a socket's buffer at a time.
+const ROUNDS_MAX: u32 = 1000;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -90,7 +94,7 @@ impl Model {
     fn step(&mut self, step: Step) {
         match step {
             Step::Open => self.open(),
-            Step::Wait => self.wait(),
+            Step::Wait => self.wait(Duration::ZERO),
             Step::DropChunk(index) => {
                 if index < self.held.len() {
                     self.held.remove(index);
@@ -172,11 +176,8 @@ impl Model {
         }
     }
 
-    fn wait(&mut self) {
-        self.rig
-            .io
-            .wait(Some(Duration::ZERO), &mut self.rig.out)
-            .unwrap();
+    fn wait(&mut self, timeout: Duration) {
+        self.rig.io.wait(Some(timeout), &mut self.rig.out).unwrap();
         assert!(self.rig.out.len() <= small().completions as usize);
         for done in std::mem::take(&mut self.rig.out) {
             self.done(done);
@@ -221,31 +222,33 @@ impl Model {
         }
     }
 
-    /// No more steps come: what can complete must.
+    /// No more steps come: what can complete must, receives without being asked again.
     fn settle(&mut self) {
         self.held.clear();
-        for _ in 0..PATIENCE_WAITS {
-            if self
+        while self.connections.iter().any(Connection::must_receive) {
+            let before = clock::now();
+            self.wait(PATIENCE);
+            let stuck = self
                 .connections
                 .iter()
-                .all(|connection| !connection.must_complete())
-            {
-                break;
+                .find(|connection| connection.must_receive());
+            if let (Some(stuck), true) = (stuck, clock::now() - before >= PATIENCE) {
+                panic!("{} waits for ever", stuck.token);
             }
+            self.held.clear();
+        }
+        let mut rounds = 0..ROUNDS_MAX;
+        while self
+            .connections
+            .iter()
+            .any(|connection| connection.sending.is_some())
+        {
+            assert!(rounds.next().is_some(), "what the peers read makes no room");
             for connection in &mut self.connections {
                 while connection.peer_reads(1 << 20) > 0 {}
             }
-            self.wait();
-            self.held.clear();
+            self.wait(Duration::ZERO);
         }
-        for connection in &self.connections {
-            assert!(
-                !connection.must_complete(),
-                "{} waits for ever",
-                connection.token
-            );
-        }
-        self.wait();
         for connection in std::mem::take(&mut self.connections) {
             self.rig.io.close(connection.handle);
         }
@@ -301,9 +304,9 @@ impl Connection {
         }
     }
 
-    fn must_complete(&self) -> bool {
+    fn must_receive(&self) -> bool {
         let ended = self.peer_shut || self.peer.is_none();
-        self.sending.is_some() || (self.receiving && (ended || self.received < self.written))
+        self.receiving && (ended || self.received < self.written)
     }
 }
 

@@ -128,7 +128,8 @@ impl Epoll {
                 return Ok(());
             }
         }
-        let timeout = if self.turns.is_empty() {
+        let can_feed = !self.starving.is_empty() && self.pool.available() > 0;
+        let timeout = if self.turns.is_empty() && !can_feed {
             timeout
         } else {
             Some(Duration::ZERO)
@@ -146,13 +147,17 @@ impl Epoll {
 
     /// Those who starve go first, as many as there are free chunks, so nobody overtakes them.
     fn feed_the_starving(&mut self) {
-        let fed = self.pool.available().min(self.starving.len());
-        for key in self.starving.drain(..fed).rev() {
+        let mut fed = 0;
+        while fed < self.pool.available()
+            && let Some(key) = self.starving.pop_front()
+        {
             if let Some(place) = self.places.get_mut(key) {
                 place.queued = true;
-                self.turns.push_front(key);
+                self.turns.push_back(key);
+                fed += 1;
             }
         }
+        self.turns.rotate_right(fed);
     }
 
     fn note_events(&mut self) {

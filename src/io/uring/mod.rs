@@ -201,10 +201,13 @@ impl Uring {
         if self.ring.lent() == 0 {
             self.lend_more();
         }
-        let fed = self.ring.lent().min(self.starving.len());
-        for key in self.starving.drain(..fed) {
+        let mut free = self.ring.lent();
+        while free > 0
+            && let Some(key) = self.starving.pop_front()
+        {
             if let Some(place) = self.places.get_mut(key) {
                 place.receive(&mut self.ring, key, Try::Fed);
+                free -= 1;
             }
         }
     }
