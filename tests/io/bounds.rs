@@ -11,8 +11,10 @@ use std::time::Duration;
 on_both_back_ends! {
     a_full_io_hands_the_descriptor_back
     closing_makes_room_at_once
+    closing_leaves_nothing_behind
     without_a_free_chunk_receives_wait_and_none_is_lost
     chunks_go_round_in_the_order_of_the_data
+    nobody_overtakes_who_waits_for_a_chunk
     a_connection_with_nothing_to_receive_takes_no_chunk
     the_end_needs_no_chunk
     pipes_wait_for_chunks_too
@@ -41,6 +43,22 @@ fn closing_makes_room_at_once(mut rig: Rig) {
         for (handle, _) in &ends {
             rig.io.close(*handle);
         }
+    }
+    rig.expect_nothing();
+}
+
+fn closing_leaves_nothing_behind(mut rig: Rig) {
+    for _ in 0..30 {
+        let ends: Vec<_> = (0..64).map(|token| rig.pair(token)).collect();
+        for (handle, _) in &ends {
+            rig.io.receive(*handle);
+            rig.io.send(*handle, vec![0; 1 << 20]);
+        }
+        rig.io.wait(Some(Duration::ZERO), &mut rig.out).unwrap();
+        for (handle, _) in &ends {
+            rig.io.close(*handle);
+        }
+        rig.io.wait(Some(Duration::ZERO), &mut rig.out).unwrap();
     }
     rig.expect_nothing();
 }
@@ -103,6 +121,23 @@ fn chunks_go_round_in_the_order_of_the_data(rig: Rig) {
         order.push(held.back().unwrap().0);
     }
     assert_eq!(order, [15, 14, 13, 12, 11, 10]);
+}
+
+fn nobody_overtakes_who_waits_for_a_chunk(rig: Rig) {
+    let (mut rig, mut peers) = two_chunks(rig, 3);
+    let mut held: VecDeque<_> = (0..2).map(|_| rig.next()).collect();
+    rig.expect_nothing();
+    let waiting = (0..3).find(|token| held.iter().all(|(other, _)| other != token));
+    let (late, mut peer) = rig.pair(9);
+    peer.write_all(b"late").unwrap();
+    peers.push(peer);
+    rig.io.receive(late);
+    held.pop_front();
+    let first = rig.next();
+    assert_eq!(Some(first.0), waiting);
+    rig.expect_nothing();
+    held.clear();
+    assert_eq!(rig.next().0, 9);
 }
 
 fn a_connection_with_nothing_to_receive_takes_no_chunk(rig: Rig) {

@@ -1,6 +1,6 @@
 //! Newcomers: all of them, in good time, and none while paused.
 
-use crate::rig::{Rig, bytes, limits, newcomer};
+use crate::rig::{PATIENCE, Rig, bytes, limits, newcomer};
 use olworker::io::{Handle, Limits, What};
 use rustix::net::{SocketAddrUnix, getsockname};
 use std::io::{Read, Write};
@@ -11,6 +11,7 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 on_both_back_ends! {
     a_storm_of_newcomers_all_come_in
     nobody_comes_in_while_paused
+    who_came_before_the_pause_is_let_in_after_it
     pausing_and_resuming_at_once_changes_nothing
     newcomers_neither_block_nor_survive_exec
     a_thousand_connections_are_served
@@ -71,6 +72,25 @@ fn nobody_comes_in_while_paused(mut rig: Rig) {
     rig.expect_nothing();
     rig.io.accept(door.handle);
     for _ in &clients {
+        newcomer(rig.next().1);
+    }
+    rig.expect_nothing();
+}
+
+fn who_came_before_the_pause_is_let_in_after_it(mut rig: Rig) {
+    let door = Door::open(&mut rig, 1);
+    rig.expect_nothing();
+    let clients: Vec<_> = (0..100).map(|_| door.knock()).collect();
+    // More than one wait tells of: the others may have been accepted already.
+    while rig.out.is_empty() {
+        rig.io.wait(Some(PATIENCE), &mut rig.out).unwrap();
+    }
+    let let_in = rig.out.drain(..).count();
+    assert!(let_in < clients.len());
+    rig.io.pause_accept(door.handle);
+    rig.expect_nothing();
+    rig.io.accept(door.handle);
+    for _ in let_in..clients.len() {
         newcomer(rig.next().1);
     }
     rig.expect_nothing();

@@ -14,6 +14,7 @@ macro_rules! on_both_back_ends {
 }
 
 mod bounds;
+mod choosing;
 mod ends;
 mod listeners;
 mod model;

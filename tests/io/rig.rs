@@ -1,12 +1,16 @@
 //! An io under test, and what the tests say to it.
 
 use olworker::io::{Completion, Handle, Io, Limits, Token, Wanted, What};
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 /// Longer than anything here takes; only a failing test waits so long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Long enough to fall asleep.
+const NAP: Duration = Duration::from_millis(50);
 
 pub struct Rig {
     pub io: Io,
@@ -88,6 +92,33 @@ impl Rig {
                 .unwrap();
         }
         assert!(self.out.is_empty(), "{:?}", self.out);
+    }
+}
+
+impl Rig {
+    /// One wait lasts until the waker is used: nothing else ends it.
+    pub fn expect_to_sleep(&mut self) {
+        let waker = self.io.waker();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let (sleeper, _other) = UnixStream::pair().unwrap();
+                sleeper.set_read_timeout(Some(NAP)).unwrap();
+                let _ = (&sleeper).read(&mut [0]);
+                waker.wake();
+            });
+            self.io.wait(Some(PATIENCE), &mut self.out).unwrap();
+        });
+        let told = std::mem::take(&mut self.out);
+        assert!(
+            matches!(
+                told[..],
+                [Completion {
+                    what: What::Woken,
+                    ..
+                }]
+            ),
+            "{told:?}"
+        );
     }
 }
 

@@ -1,6 +1,6 @@
 //! Descriptors the owner drains itself, the waker, and sleeping.
 
-use crate::rig::{PATIENCE, Rig, skip};
+use crate::rig::{Rig, skip};
 use olworker::io::{Interest, Token, What};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
@@ -226,25 +226,6 @@ fn nothing_wakes_an_idle_worker(mut rig: Rig) {
         })
         .collect();
     rig.expect_nothing();
-    let waker = rig.io.waker();
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            let (sleeper, _) = std::os::unix::net::UnixStream::pair().unwrap();
-            sleeper
-                .set_read_timeout(Some(Duration::from_millis(50)))
-                .unwrap();
-            let _ = std::io::Read::read(&mut &sleeper, &mut [0]);
-            waker.wake();
-        });
-        // One wait, and it lasts until something happens.
-        rig.io.wait(Some(PATIENCE), &mut rig.out).unwrap();
-    });
-    assert!(matches!(
-        rig.out[..],
-        [olworker::io::Completion {
-            what: What::Woken,
-            ..
-        }]
-    ));
+    rig.expect_to_sleep();
     drop(peers);
 }

@@ -55,8 +55,6 @@ pub(super) struct Uring {
     orphans: usize,
     operations_max: usize,
     completions_max: usize,
-    /// The last wait has entered the kernel, so this one may serve what is at hand without.
-    entered: bool,
 }
 
 impl Uring {
@@ -74,7 +72,6 @@ impl Uring {
             orphans: 0,
             operations_max,
             completions_max: limits.completions as usize,
-            entered: false,
         })
     }
 
@@ -172,16 +169,13 @@ impl Uring {
         self.return_buffers();
         self.deliver_surplus(room_for, out);
         let at_hand = out.len() > first || self.ring.has_completions();
-        let nothing_new = self.ring.pushed() == self.ring.submitted();
-        if at_hand && nothing_new && self.entered {
-            self.entered = false;
-        } else {
+        // Leftovers of the last wait, no more than the completion queue holds, are served first.
+        if !at_hand || self.ring.pushed() > self.ring.submitted() {
             self.ring.enter(if at_hand {
                 Some(Duration::ZERO)
             } else {
                 timeout
             })?;
-            self.entered = true;
             self.leave_limbo();
         }
         while out.len() < room_for {
