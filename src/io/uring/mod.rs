@@ -171,20 +171,33 @@ impl Uring {
         let at_hand = out.len() > first || self.ring.has_completions();
         // Leftovers of the last wait, no more than the completion queue holds, are served first.
         if !at_hand || self.ring.pushed() > self.ring.submitted() {
-            self.ring.enter(if at_hand {
+            let timeout = if at_hand {
                 Some(Duration::ZERO)
             } else {
                 timeout
-            })?;
+            };
+            self.ring.enter(timeout)?;
             self.leave_limbo();
         }
-        while out.len() < room_for {
-            let Some(finished) = self.ring.next_finished() else {
-                return Ok(());
-            };
-            self.finished(finished, out);
+        self.reap(room_for, out);
+        // The kernel ends only some of what was cancelled each time it is entered. Orphans shall not
+        // pile up where many are made in each turn.
+        let mut before = usize::MAX;
+        while self.orphans > self.places.capacity() && self.orphans < before && out.len() < room_for
+        {
+            before = self.orphans;
+            self.ring.enter(Some(Duration::ZERO))?;
+            self.reap(room_for, out);
         }
         Ok(())
+    }
+
+    fn reap(&mut self, room_for: usize, out: &mut Vec<Completion>) {
+        while out.len() < room_for
+            && let Some(finished) = self.ring.next_finished()
+        {
+            self.finished(finished, out);
+        }
     }
 
     /// Lends what was dropped, and feeds those who starve with it, in their order.
