@@ -106,10 +106,7 @@ impl FunctionSettings {
             Err(error) => {
                 let error: toml::de::Error = error;
                 let at = error.span().map_or(0, |span| span.start);
-                let line = 1 + text.as_bytes()[..at.min(text.len())]
-                    .iter()
-                    .filter(|byte| **byte == b'\n')
-                    .count();
+                let line = text[..at.min(text.len())].split('\n').count();
                 return Err(vec![format!("{FILE}:{line}: {}", error.message())]);
             }
         };

@@ -40,9 +40,9 @@ impl Worker {
             Effect::Thaw { sandbox } => self.thaw(sandbox),
             Effect::Reclaim { sandbox } => self.reclaim(sandbox),
             Effect::Install { wanted } => self.told.push_back(Event::InstallFailed { wanted }),
-            Effect::CancelInstall { .. } => {}
             Effect::RetireFunction { function } => self.functions.retired(function),
-            Effect::Drained => {}
+            // Nothing is ever installed yet, and the loop itself looks whether it may end.
+            Effect::CancelInstall { .. } | Effect::Drained => {}
             Effect::Note(note) => log::debug!("{note:?}"),
         }
     }

@@ -9,7 +9,7 @@
 //! An instance that has exited may have answered a moment before: its end is told only after
 //! everything it said was heard. Whether user code met a call is read from the page it shares.
 
-use super::outputs::OutputKey;
+use super::outputs::{self, OutputKey};
 use super::stats::{Counted, Timed};
 use super::token::Owner;
 use super::worker::Worker;
@@ -138,7 +138,7 @@ impl Worker {
         let known = self.functions.get(function).ok_or("the function is gone")?;
         let code = known.code.as_ref().ok_or("the function has no code")?;
         let confinement = super::settings::confinement(&self.config, &code.settings);
-        let (reader, writer) = self.outputs.pipe().map_err(|error| error.to_string())?;
+        let (reader, writer) = outputs::pipe().map_err(|error| error.to_string())?;
         let order = Order {
             id: Owner::Instance.token(key).0,
             code: &code.image.path,

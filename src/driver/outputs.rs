@@ -67,11 +67,6 @@ impl Outputs {
         Ok(outputs)
     }
 
-    /// A pipe for a new instance: the end that is read here, and the other.
-    pub(super) fn pipe(&self) -> io::Result<(OwnedFd, OwnedFd)> {
-        pipe()
-    }
-
     /// Where zygotes print.
     pub(super) fn zygotes(&self) -> BorrowedFd<'_> {
         self.zygotes.as_fd()
@@ -219,7 +214,8 @@ impl Outputs {
     }
 }
 
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+/// A pipe for a new instance: the end that is read here, and the other.
+pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     // The function's end blocks: that is how it is slowed down.
     rustix::io::ioctl_fionbio(&reader, true)?;

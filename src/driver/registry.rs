@@ -75,12 +75,12 @@ type Outcome = (Change, Result<(u16, Value), (Code, String)>);
 fn refused(bad: Bad) -> (Code, String) {
     match bad {
         Bad::Archive(why) => (Code::BadFunction, why),
-        Bad::Host(error) => failed(error),
+        Bad::Host(error) => failed(&error),
     }
 }
 
 /// The disk is at fault. What it says names no path.
-fn failed(error: io::Error) -> (Code, String) {
+fn failed(error: &io::Error) -> (Code, String) {
     log::error!(event = "registry-failed"; "the registry: {error}");
     (
         Code::Overloaded,
@@ -126,35 +126,44 @@ impl Worker {
 
     pub(super) fn list_functions(&mut self, client: Client) {
         self.ask_registry(client, |registry| {
-            let answer = registry.list().map_err(failed).map(|listed| {
-                let rows: Vec<Value> = listed
-                    .iter()
-                    .map(|row| listed_json(registry, row))
-                    .collect();
-                (200, json!({ "functions": rows }))
-            });
+            let answer = registry
+                .list()
+                .map_err(|error| failed(&error))
+                .map(|listed| {
+                    let rows: Vec<Value> = listed
+                        .iter()
+                        .map(|row| listed_json(registry, row))
+                        .collect();
+                    (200, json!({ "functions": rows }))
+                });
             (Change::Nothing, answer)
         });
     }
 
     pub(super) fn show_function(&mut self, client: Client, name: FunctionName) {
         self.ask_registry(client, move |registry| {
-            let answer = registry.get(&name).map_err(failed).and_then(|row| {
-                row.map(|row| (200, listed_json(registry, &row)))
-                    .ok_or_else(missing)
-            });
+            let answer = registry
+                .get(&name)
+                .map_err(|error| failed(&error))
+                .and_then(|row| {
+                    row.map(|row| (200, listed_json(registry, &row)))
+                        .ok_or_else(missing)
+                });
             (Change::Nothing, answer)
         });
     }
 
     pub(super) fn list_versions(&mut self, client: Client, name: FunctionName) {
         self.ask_registry(client, move |registry| {
-            let answer = registry.get(&name).map_err(failed).and_then(|found| {
-                found.ok_or_else(missing)?;
-                let versions = registry.versions(&name).map_err(failed)?;
-                let rows: Vec<Value> = versions.iter().map(version_json).collect();
-                Ok((200, json!({ "versions": rows })))
-            });
+            let answer = registry
+                .get(&name)
+                .map_err(|error| failed(&error))
+                .and_then(|found| {
+                    found.ok_or_else(missing)?;
+                    let versions = registry.versions(&name).map_err(|error| failed(&error))?;
+                    let rows: Vec<Value> = versions.iter().map(version_json).collect();
+                    Ok((200, json!({ "versions": rows })))
+                });
             (Change::Nothing, answer)
         });
     }
@@ -163,38 +172,41 @@ impl Worker {
         let limits = self.config.limits.clone();
         let network = self.config.sandbox.network;
         self.ask_registry(client, move |registry| {
-            let answer = registry.find(&name).map_err(failed).and_then(|found| {
-                let image = registry
-                    .load(&found.ok_or_else(missing)?)
-                    .map_err(refused)?;
-                let asked = functions::settings(&image).map_err(refused)?;
-                let on_hangup = asked.on_hangup.unwrap_or(limits.on_hangup);
-                let methods = if asked.methods.is_empty() {
-                    vec!["*".to_owned()]
-                } else {
-                    asked.methods
-                };
-                let max_instances = asked.max_instances.or(limits.max_instances);
-                Ok((
-                    200,
-                    json!({
-                        "limits": {
-                            "mem_mb": asked.mem_bytes.unwrap_or(limits.mem_bytes) >> 20,
-                            "procs": asked.procs.unwrap_or(limits.procs),
-                            "cpu_percent": asked.cpu_percent.unwrap_or(limits.cpu_percent),
-                            "runtime_sec": asked.runtime.unwrap_or(limits.runtime).as_secs(),
-                            "max_instances": max_instances.unwrap_or(0),
-                            "queue": asked.queue.unwrap_or(limits.queue),
-                        },
-                        "on_hangup": OnHangup::word(on_hangup),
-                        "environment": asked.environment,
-                        "triggers": { "http": methods },
-                        "reuse_sandbox": asked.reuse_sandbox.unwrap_or(true),
-                        "zygote": asked.zygote.unwrap_or(true),
-                        "network": asked.network.unwrap_or(network).word(),
-                    }),
-                ))
-            });
+            let answer = registry
+                .find(&name)
+                .map_err(|error| failed(&error))
+                .and_then(|found| {
+                    let image = registry
+                        .load(&found.ok_or_else(missing)?)
+                        .map_err(refused)?;
+                    let asked = functions::settings(&image).map_err(refused)?;
+                    let on_hangup = asked.on_hangup.unwrap_or(limits.on_hangup);
+                    let methods = if asked.methods.is_empty() {
+                        vec!["*".to_owned()]
+                    } else {
+                        asked.methods
+                    };
+                    let max_instances = asked.max_instances.or(limits.max_instances);
+                    Ok((
+                        200,
+                        json!({
+                            "limits": {
+                                "mem_mb": asked.mem_bytes.unwrap_or(limits.mem_bytes) >> 20,
+                                "procs": asked.procs.unwrap_or(limits.procs),
+                                "cpu_percent": asked.cpu_percent.unwrap_or(limits.cpu_percent),
+                                "runtime_sec": asked.runtime.unwrap_or(limits.runtime).as_secs(),
+                                "max_instances": max_instances.unwrap_or(0),
+                                "queue": asked.queue.unwrap_or(limits.queue),
+                            },
+                            "on_hangup": OnHangup::word(on_hangup),
+                            "environment": asked.environment,
+                            "triggers": { "http": methods },
+                            "reuse_sandbox": asked.reuse_sandbox.unwrap_or(true),
+                            "zygote": asked.zygote.unwrap_or(true),
+                            "network": asked.network.unwrap_or(network).word(),
+                        }),
+                    ))
+                });
             (Change::Nothing, answer)
         });
     }
@@ -206,7 +218,7 @@ impl Worker {
                 Ok((200, json!({ "removed": name.as_str() }))),
             ),
             Ok(false) => (Change::Nothing, Err(missing())),
-            Err(error) => (Change::Nothing, Err(failed(error))),
+            Err(error) => (Change::Nothing, Err(failed(&error))),
         });
     }
 
@@ -275,7 +287,7 @@ impl Worker {
         let upload = uploads.list.swap_remove(index);
         match upload.purpose {
             Purpose::Code => {
-                self.ask_registry(client, move |registry| put(registry, upload, number))
+                self.ask_registry(client, move |registry| put(registry, upload, number));
             }
             Purpose::Rollback => self.ask_registry(client, move |registry| again(registry, upload)),
         }
@@ -344,7 +356,10 @@ fn again(registry: &Files, mut upload: Upload) -> Outcome {
                 let why = "no such version is kept (GET /registry/NAME/versions lists them)";
                 (Code::NoSuchFunction, why.to_owned())
             })?;
-            let found = registry.find(&name).map_err(failed)?.ok_or_else(missing)?;
+            let found = registry
+                .find(&name)
+                .map_err(|error| failed(&error))?
+                .ok_or_else(missing)?;
             let code = functions::load(registry, found).map_err(refused)?;
             let mut answer = version_json(&version);
             answer["name"] = json!(name.as_str());

@@ -81,7 +81,10 @@ impl Worker {
             Route::FunctionVersions(name) => self.list_versions(client, name),
             Route::FunctionRollback(name) => self.roll_back(client, name),
             Route::Logs(name) => self.show_log(client, name),
-            Route::Trace => self.answer_nothing(client),
+            Route::Trace => {
+                let detail = "this worker records no trace";
+                self.refuse(client, &Problem::new(Code::NotFound, detail));
+            }
         }
     }
 

@@ -85,14 +85,14 @@ impl Worker {
                 }
                 log::error!("the configuration was not taken: the worker goes on with the old one");
             }
-            Ok(loaded) => self.take_configuration(loaded.config),
+            Ok(loaded) => self.take_configuration(&loaded.config),
         }
         self.status_told.clear();
         self.manager.ready(&self.status());
     }
 
-    fn take_configuration(&mut self, new: Config) {
-        let changes = Config::changes(&self.config, &new);
+    fn take_configuration(&mut self, new: &Config) {
+        let changes = Config::changes(&self.config, new);
         for change in &changes.at_once {
             log::info!("{} = {} (was {})", change.key, change.to, change.from);
         }
@@ -104,7 +104,7 @@ impl Worker {
             );
         }
         let is_same_tree = self.config.features.import_cache_tree == new.features.import_cache_tree;
-        self.config = Config::reloaded(&self.config, &new);
+        self.config = Config::reloaded(&self.config, new);
         if let Err(error) =
             sink::configure(log_target(&self.config), self.config.log.level.filter())
         {

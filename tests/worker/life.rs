@@ -4,7 +4,6 @@ use crate::on_both;
 use crate::rig::{is_alive, receive, send, worker};
 use rustix::process::Signal;
 use std::fs;
-use std::time::Duration;
 
 on_both!(
     a_drain_finishes_what_runs_and_refuses_the_rest,
@@ -102,7 +101,6 @@ fn a_client_that_leaves_is_forgotten(back_end: &str) {
     worker.until("its call was ended", |worker| {
         worker.stat("calls_in_flight.now") == 0.0
     });
-    std::thread::sleep(Duration::from_millis(10));
     assert_eq!(worker.call("sleep", "0").text(), "\"slept\"");
 }
 

@@ -1,16 +1,17 @@
 //! One worker in a directory of its own, and the few words of HTTP that tests need.
 
+use olworker::sys::clock;
+use rustix::event::{Timespec, poll};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Nothing here takes longer on the slowest machine that should pass.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub struct Worker {
     pub directory: PathBuf,
@@ -48,6 +49,15 @@ impl Answer {
     }
 }
 
+/// Between two looks.
+const PAUSE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 5_000_000,
+};
+
+/// Workers of this process so far: each has a directory of its own.
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
 /// None, and why on stderr, where no worker can run.
 pub fn worker(back_end: &str, overrides: &[&str]) -> Option<Worker> {
     if !rustix::process::geteuid().is_root() {
@@ -57,7 +67,6 @@ pub fn worker(back_end: &str, overrides: &[&str]) -> Option<Worker> {
         );
         return None;
     }
-    static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     let name = format!("olworker-live-{}-{number}", std::process::id());
     let directory = std::env::temp_dir().join(name);
@@ -111,14 +120,14 @@ impl Worker {
 
     /// Waits for something, however slow the machine.
     pub fn until(&mut self, what: &str, mut holds: impl FnMut(&mut Self) -> bool) {
-        let begin = Instant::now();
+        let begin = clock::now();
         while !holds(self) {
             assert!(
-                begin.elapsed() < PATIENCE,
+                clock::now().since(begin) < PATIENCE,
                 "{what}: not within a minute; {}",
                 self.log()
             );
-            thread::sleep(Duration::from_millis(5));
+            poll(&mut [], Some(&PAUSE)).unwrap();
         }
     }
 

@@ -201,14 +201,14 @@ impl Tree {
             if name == ".git" || name == "__pycache__" {
                 continue;
             }
-            self.take(root, inner.join(name))?;
+            self.take(root, &inner.join(name))?;
         }
         Ok(())
     }
 
-    fn take(&mut self, root: &Path, path: PathBuf) -> Result<(), Bad> {
+    fn take(&mut self, root: &Path, path: &Path) -> Result<(), Bad> {
         let shown = path.display().to_string();
-        let data = fs::symlink_metadata(root.join(&path)).map_err(Bad::Host)?;
+        let data = fs::symlink_metadata(root.join(path)).map_err(Bad::Host)?;
         self.entries += 1;
         self.bytes += data.len();
         let Bounds {
@@ -229,10 +229,10 @@ impl Tree {
             kind if kind.is_symlink() => Kind::Link,
             _ => return Err(Bad::Archive(format!("device or pipe: {shown}"))),
         };
-        self.hash(kind, &shown, root, &path).map_err(Bad::Host)?;
-        self.files.push((path.clone(), kind));
+        self.hash(kind, &shown, root, path).map_err(Bad::Host)?;
+        self.files.push((path.to_path_buf(), kind));
         if kind == Kind::Directory {
-            self.walk(root, &path)
+            self.walk(root, path)
         } else {
             Ok(())
         }

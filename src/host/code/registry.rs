@@ -529,16 +529,16 @@ mod tests {
         let name = &name("x");
         let numbers = |bed: &Bed| -> Vec<u64> {
             bed.files
-                .versions(&name)
+                .versions(name)
                 .unwrap()
                 .iter()
                 .map(|v| v.number)
                 .collect()
         };
         assert_eq!(numbers(&bed), [5, 4, 3]);
-        assert_eq!(bed.files.rollback(&name, None).unwrap().unwrap().number, 6);
+        assert_eq!(bed.files.rollback(name, None).unwrap().unwrap().number, 6);
         assert_eq!(bed.code("x"), Some("v4".into()));
-        assert_eq!(bed.files.rollback(&name, Some(1)).unwrap(), None);
+        assert_eq!(bed.files.rollback(name, Some(1)).unwrap(), None);
         assert_eq!(numbers(&bed), [6, 5, 4]);
         assert_eq!(bed.incoming_count(), 0);
     }
@@ -570,11 +570,11 @@ mod tests {
         fs::create_dir_all(by_hand.join("__pycache__")).unwrap();
         fs::write(by_hand.join("f.py"), "one").unwrap();
         let name = &name("x");
-        let first = bed.files.find(&name).unwrap().unwrap();
-        assert_eq!(bed.files.find(&name).unwrap().unwrap().stamp, first.stamp);
+        let first = bed.files.find(name).unwrap().unwrap();
+        assert_eq!(bed.files.find(name).unwrap().unwrap().stamp, first.stamp);
         let image = bed.files.load(&first).unwrap();
         fs::write(by_hand.join("f.py"), "other").unwrap();
-        let second = bed.files.find(&name).unwrap().unwrap();
+        let second = bed.files.find(name).unwrap().unwrap();
         assert_ne!(second.stamp, first.stamp);
         assert_ne!(bed.files.load(&second).unwrap().digest, image.digest);
         assert_eq!(fs::read_to_string(image.path.join("f.py")).unwrap(), "one");
@@ -587,13 +587,13 @@ mod tests {
         upload.file.write_all(b"\x7fELF\x01\x02").unwrap();
         let name = &name("x");
         assert!(matches!(
-            bed.files.put(&name, upload, |_| Ok(())),
+            bed.files.put(name, upload, |_| Ok(())),
             Err(Bad::Archive(_))
         ));
         let mut upload = bed.files.incoming(2).unwrap();
         upload.file.write_all(b"print()").unwrap();
         let refuse = |_: &Image| -> Result<(), Bad> { Err(Bad::Archive("no".into())) };
-        assert!(bed.files.put(&name, upload, refuse).is_err());
+        assert!(bed.files.put(name, upload, refuse).is_err());
         assert_eq!(bed.files.list().unwrap(), []);
         assert_eq!(bed.incoming_count(), 0);
     }
