@@ -23,7 +23,7 @@
 //! | `Call` | to the instance | head length u32, budget ms u32, head, first body bytes | last |
 //! | `Body` | to the instance | body bytes | last |
 //! | `Cancel` | to the instance | none | |
-//! | `Answer` | to the worker | head bytes u32, status u16, 0, head, first body | last, busy, tainted |
+//! | `Answer` | to the worker | head bytes u32, status u16, 0, head, body | last, busy, tainted |
 //! | `Data` | to the worker | body bytes | last, busy, tainted |
 //! | `Failure` | to the worker | code u16, 0 u16, detail length u32, detail, traceback | tainted |
 //! | `Idle` | to the worker | none | tainted |
