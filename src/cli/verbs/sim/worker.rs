@@ -244,7 +244,7 @@ fn simulate(wanted: &Wanted, mut reader: Reader, is_day: bool, context: &Context
         limits: Limits::DEFAULT,
         params: wanted.params.clone(),
         seed: wanted.seed,
-        tree: tree_of(wanted, is_day, &costs),
+        tree: Some(tree_of(wanted, is_day, &costs)),
         functions,
         costs,
         faults: wanted.faults.then_some(Faults::MANY),
@@ -277,25 +277,25 @@ fn simulate(wanted: &Wanted, mut reader: Reader, is_day: bool, context: &Context
 }
 
 /// The tree that was given; that of the day; a bare root.
-fn tree_of(wanted: &Wanted, is_day: bool, costs: &Costs) -> Option<ZygoteTree> {
+fn tree_of(wanted: &Wanted, is_day: bool, costs: &Costs) -> ZygoteTree {
     match &wanted.tree {
         Some(tree) => {
             let tree = tree.shape();
             let installed = tree.iter().map(|(id, _)| id).collect();
-            Some(ZygoteTree {
+            ZygoteTree {
                 generation: 1,
                 tree,
                 weights: costs.weights.clone(),
                 installed,
-            })
+            }
         }
-        None if is_day => Some(day::tree(costs.weights.clone())),
-        None => Some(ZygoteTree {
+        None if is_day => day::tree(costs.weights.clone()),
+        None => ZygoteTree {
             generation: 1,
             tree: crate::policy::Tree::new(),
             weights: costs.weights.clone(),
             installed: Vec::new(),
-        }),
+        },
     }
 }
 
