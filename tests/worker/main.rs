@@ -4,6 +4,7 @@ mod calls;
 mod failures;
 mod life;
 mod registry;
+mod requests;
 mod rig;
 
 /// The same test on each back end.
