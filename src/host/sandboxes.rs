@@ -43,10 +43,12 @@ const ZYGOTE_OPEN_FILES: u64 = 4096;
 /// What a zygote calls its machine.
 const HOSTNAME: &[u8] = b"zygote";
 /// All the environment a zygote gets. Thread pools would make it impossible to fork.
-const ZYGOTE_ENVIRONMENT: [&str; 11] = [
+const ZYGOTE_ENVIRONMENT: [&str; 12] = [
     "PATH=/usr/local/bin:/usr/bin:/bin",
     "HOME=/tmp",
     "LANG=C.UTF-8",
+    // Symbols bound once here are not bound, and their pages not copied, in each child.
+    "LD_BIND_NOW=1",
     "OPENBLAS_NUM_THREADS=1",
     "OMP_NUM_THREADS=1",
     "MKL_NUM_THREADS=1",
