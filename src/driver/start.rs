@@ -44,7 +44,7 @@ use std::path::Path;
 /// The bounds of the one `io`.
 pub(super) const IO_LIMITS: io::Limits = io::Limits {
     handles: 1 << 17,
-    chunks: 256,
+    chunks: 128,
     chunk_bytes: 32 * 1024,
     completions: 256,
 };
