@@ -532,7 +532,7 @@ fn any_params(random: &mut Random) -> Params {
             .chance(0.5)
             .then(|| Duration::from_millis(random.below(millis)))
     };
-    let evict = Evict::ALL[random.below(8) as usize];
+    let evict = Evict::ALL[random.below(Evict::ALL.len() as u64) as usize];
     Params {
         memory: Bytes::from_mb(60 + random.below(400)),
         descriptors: 4 * (2 + random.below(30) as u32),

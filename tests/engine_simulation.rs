@@ -60,7 +60,7 @@ fn params(random: &mut Random) -> Params {
             forks_max: random.chance(0.3).then(|| 1 + random.below(50)),
             age_max: perhaps(random, 100_000),
         },
-        evict: Evict::ALL[random.below(8) as usize],
+        evict: Evict::ALL[random.below(Evict::ALL.len() as u64) as usize],
         scale: Scale::ALL[random.below(2) as usize],
         lookup: Lookup::ALL[random.below(2) as usize],
         ..Params::new(Bytes::ZERO)

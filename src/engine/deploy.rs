@@ -7,8 +7,6 @@ use super::{
     Refusal, Wanted, limit_of,
 };
 use crate::base::{Duration, PackageSet};
-use crate::policy::Evict;
-use crate::policy::hist::Histogram;
 use alloc::boxed::Box;
 
 /// Calls of a function whose install failed are refused for this long, then it is tried again.
@@ -25,10 +23,7 @@ impl Engine {
         if self.functions.contains(key) {
             self.renew(key, version, settings);
         } else {
-            let mut function = Function::new(version, settings, &self.params);
-            if self.params.evict == Evict::Hist {
-                function.histogram = Some(Box::new(Histogram::new()));
-            }
+            let function = Function::new(version, settings, &self.params);
             if self.functions.insert(key, function).is_err() {
                 return self.effect(Effect::RetireFunction { function: key });
             }
@@ -223,13 +218,8 @@ impl Engine {
         if replanted {
             self.replant(copies);
         }
-        let hist = self.params.evict == Evict::Hist;
         for (_, function) in self.functions.iter_mut() {
-            if hist && function.histogram.is_none() {
-                function.histogram = Some(Box::new(Histogram::new()));
-            } else if !hist {
-                function.histogram = None;
-            }
+            function.remember_for(self.params.evict);
         }
         if reranked && !replanted {
             self.rank_all();

@@ -198,9 +198,13 @@ impl Engine {
                     forecast.keep_for
                 })
             }
-            Evict::Gdsf | Evict::Lru | Evict::Lfu | Evict::Size | Evict::Landlord | Evict::Rand => {
-                None
-            }
+            Evict::Gdsf
+            | Evict::Lru
+            | Evict::Lfu
+            | Evict::Size
+            | Evict::Landlord
+            | Evict::Rand
+            | Evict::Value => None,
         }
     }
 

@@ -4,13 +4,15 @@
 //! is idle goes in the order of its worth (`policy::keep`); what runs is never touched. Where even
 //! all that is idle would not do, nothing goes in vain.
 //!
-//! Functions and zygotes stand in one heap, by a worth that may be too low: uses raise it, and a use
-//! does not touch the heap. Whoever comes up with too low a number is put back with the right one.
-//! So a warm call pays nothing, and each correction is paid by a use before it.
+//! Functions and zygotes stand in one heap, by a worth that may be too low: uses raise it, and a
+//! use does not touch the heap. Whoever comes up with too low a number is put back with the right
+//! one. So a warm call pays nothing, and each correction is paid by a use before it. A policy whose
+//! worth drifts with time has all numbers made anew before it evicts, at most once in a short
+//! while.
 //!
-//! There are three reasons, in this order: somebody waits; the machine is short; the goal (a part of
-//! the pool is kept free, so that a start seldom has to wait). For the goal only what has been idle
-//! for a while goes: else a busy pool would kill its instances between two calls.
+//! There are three reasons, in this order: somebody waits; the machine is short; the goal (a part
+//! of the pool is kept free, so that a start seldom has to wait). For the goal only what has been
+//! idle for a while goes: else a busy pool would kill its instances between two calls.
 
 use super::instance::InstanceState;
 use super::ledger::Amount;
@@ -25,6 +27,8 @@ const GOAL_IDLE_MIN: Duration = Duration::from_secs(1);
 const GOAL_INTERVAL: Duration = Duration::from_secs(1);
 /// Too young ones that the goal passes over in one search.
 const ASIDE_MAX: usize = 8;
+/// Worth that drifts is good for this long.
+const DRIFT_MAX: Duration = Duration::from_millis(20);
 /// Rebuild time of an instance of which nothing was measured.
 const REBUILD_GUESS: Duration = Duration::from_millis(10);
 
@@ -86,6 +90,9 @@ impl Engine {
 
     /// Tells the least worthy to go until this much will be free; false when it will not.
     fn evict(&mut self, wanted: Amount, need: Need, idle_min: Duration) -> bool {
+        if !wanted.beyond(self.ledger.expected()).is_nothing() {
+            self.follow_drift();
+        }
         while !wanted.beyond(self.ledger.expected()).is_nothing() {
             if self.evictions_in_flight >= self.limits.evictions_in_flight {
                 return false;
@@ -99,6 +106,35 @@ impl Engine {
             self.evict_one(victim, worth, need);
         }
         true
+    }
+
+    /// Makes all numbers anew where they change with time.
+    fn follow_drift(&mut self) {
+        if !self.params.evict.drifts() || self.now.since(self.drift_followed) < DRIFT_MAX {
+            return;
+        }
+        self.drift_followed = self.now;
+        let slots: Vec<u32> = self.victims.iter().map(|(_, slot)| slot).collect();
+        for slot in slots {
+            let Some((victim, _)) = self.victim_at(slot) else {
+                continue;
+            };
+            match victim {
+                Victim::Instance(function, _) => {
+                    let known = &mut self.functions[function];
+                    let lowest = known.lowest();
+                    if let Some(demand) = &mut known.demand {
+                        demand.remember(lowest, self.now);
+                    }
+                }
+                Victim::Zygote(zygote) => {
+                    let place = self.zygotes[zygote].place;
+                    self.forest.at_mut(place).demand.remember(1, self.now);
+                }
+            }
+            let worth = self.worth_of(victim);
+            self.victims.set(slot, worth);
+        }
     }
 
     fn evict_one(&mut self, victim: Victim, worth: f64, need: Need) {
@@ -207,6 +243,10 @@ impl Engine {
             last_use: oldest.since,
             keep_until: self.keep_until(function),
             draw: draw(function.pack(), known.uses),
+            rate: known
+                .demand
+                .as_ref()
+                .map_or(0.0, |demand| demand.rate(known.lowest(), self.now)),
         };
         self.params.evict.worth(known.clock, &thing)
     }
@@ -221,6 +261,7 @@ impl Engine {
             last_use: zygote.last_use,
             keep_until: zygote.last_use + crate::policy::hist::KEEP_UNKNOWN,
             draw: draw(key.pack(), node.uses),
+            rate: node.demand.rate(1, self.now),
         };
         self.params.evict.worth(zygote.clock, &thing)
     }

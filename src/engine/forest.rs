@@ -7,6 +7,7 @@ use super::ZygoteKey;
 use super::measure::{Mean, Rate};
 use super::{ZygoteTree, event::Wanted};
 use crate::base::{Bytes, Duration, PackageSet, Time};
+use crate::policy::demand::Demand;
 use crate::policy::tree::{NodeId, Tree, Weights};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,8 @@ pub(super) struct Node {
     pub created: u64,
     /// Uses, aged: halved whenever it loses its last zygote.
     pub uses: f64,
+    /// How often a fork of it is wanted.
+    pub demand: Demand,
     pub forks: Rate,
     /// From `Fork` to `Forked` when nothing else was under way.
     pub fork_time: Mean,
@@ -211,6 +214,7 @@ impl Node {
             proven: false,
             created: 0,
             uses: 0.0,
+            demand: Demand::new(),
             forks: Rate::default(),
             fork_time: Mean::default(),
             start_time: Mean::default(),

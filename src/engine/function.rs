@@ -11,6 +11,8 @@ use super::instance::InstanceState;
 use super::measure::{Mean, Rate};
 use super::{FunctionKey, FunctionSettings, Packages, Params};
 use crate::base::{Bytes, Chain, Duration, PackageSet, Time};
+use crate::policy::Evict;
+use crate::policy::demand::Demand;
 use crate::policy::hist::Histogram;
 use crate::policy::lookup::Match;
 use alloc::boxed::Box;
@@ -56,6 +58,8 @@ pub struct Function {
     pub(super) imports: Duration,
     /// Gaps between its calls, where the policy wants to know.
     pub(super) histogram: Option<Box<Histogram>>,
+    /// How often its first, second, ... instance is wanted, where the policy wants to know.
+    pub(super) demand: Option<Box<Demand>>,
     pub(super) counts: FunctionCounts,
 }
 
@@ -88,7 +92,7 @@ pub struct FunctionCounts {
 
 impl Function {
     pub(super) fn new(version: u32, settings: Box<FunctionSettings>, params: &Params) -> Self {
-        Self {
+        let mut function = Self {
             version,
             removed: false,
             install: install_state(&settings, params),
@@ -110,7 +114,24 @@ impl Function {
             ranked: Vec::new(),
             imports: Duration::ZERO,
             histogram: None,
+            demand: None,
             counts: FunctionCounts::default(),
+        };
+        function.remember_for(params.evict);
+        function
+    }
+
+    /// Keeps what this policy asks for, and nothing that only another one does.
+    pub(super) fn remember_for(&mut self, evict: Evict) {
+        if evict != Evict::Hist {
+            self.histogram = None;
+        } else if self.histogram.is_none() {
+            self.histogram = Some(Box::new(Histogram::new()));
+        }
+        if evict != Evict::Value {
+            self.demand = None;
+        } else if self.demand.is_none() {
+            self.demand = Some(Box::new(Demand::new()));
         }
     }
 
@@ -139,6 +160,21 @@ impl Function {
     /// Instances that serve or will.
     pub(super) fn useful(&self) -> u32 {
         self.alive() - self.dying
+    }
+
+    /// How many of its instances something depends on.
+    pub(super) fn working(&self) -> u32 {
+        let working = [
+            InstanceState::Forking,
+            InstanceState::Starting,
+            InstanceState::Busy,
+        ];
+        working.into_iter().map(|state| self.count(state)).sum()
+    }
+
+    /// The place among its instances that the one used longest ago has.
+    pub(super) fn lowest(&self) -> u32 {
+        self.working() + self.count(InstanceState::Idle) + self.count(InstanceState::Frozen)
     }
 
     pub(super) fn has_idle(&self) -> bool {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::base::{Bytes, Chain, Duration, Time};
 use crate::policy::tree::DEPTH_MAX;
-use crate::policy::{NodeId, grow};
+use crate::policy::{Evict, NodeId, grow};
 use alloc::vec::Vec;
 use core::mem;
 
@@ -90,6 +90,9 @@ impl Engine {
         node.created += 1;
         node.uses += 1.0;
         node.forks.add(now);
+        if self.params.evict == Evict::Value {
+            node.demand.wanted(0, now);
+        }
         self.wake_zygote(key);
         if self.params.zygote.forks_max.is_some_and(|max| forks >= max) {
             self.rotate(key);

@@ -112,6 +112,8 @@ pub struct Engine {
     clock: f64,
     /// Part of their ceiling that functions turned out to use.
     usual_percent: f64,
+    /// When worth that drifts with time was last made anew.
+    drift_followed: Time,
     evictions_in_flight: u32,
 
     drain: Option<drain::Drain>,
@@ -170,6 +172,7 @@ impl Engine {
             victims: IndexedHeap::new(),
             clock: 0.0,
             usual_percent: start::USUAL_PERCENT,
+            drift_followed: Time::ZERO,
             evictions_in_flight: 0,
             drain: None,
             unsettled: false,

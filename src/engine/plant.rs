@@ -83,6 +83,7 @@ impl Engine {
         if now.zygotes.is_empty() {
             now.created = was.created;
             now.uses = was.uses;
+            now.demand = was.demand.clone();
             now.forks = was.forks;
             now.fork_time = was.fork_time;
             now.start_time = was.start_time;

@@ -31,6 +31,10 @@ impl Engine {
         if let Some(histogram) = &mut known.histogram {
             histogram.record(now);
         }
+        let in_flight = known.working() + known.queue.len();
+        if let Some(demand) = &mut known.demand {
+            demand.wanted(in_flight, now);
+        }
         if self.drain.is_some_and(|drain| !drain.accept) {
             return self.turn_away(call, Some(function), Refusal::Draining);
         }

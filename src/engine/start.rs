@@ -368,8 +368,15 @@ impl Engine {
             InstanceState::Dying => Holding::Leaving,
         };
         self.ledger.mark(&mut instance.charge, holding);
-        let zygote = instance.zygote;
+        let (function, zygote) = (instance.function, instance.zygote);
         self.list(key);
+        if from.is_working() && !to.is_working() {
+            let (now, known) = (self.now, &mut self.functions[function]);
+            let working = known.working();
+            if let Some(demand) = &mut known.demand {
+                demand.released(working, now);
+            }
+        }
         if let Some(zygote) = zygote
             && from.is_working() != to.is_working()
         {

@@ -4,12 +4,14 @@
 //! clock that stands at the worth of the last thing thrown out makes newcomers equal to those who
 //! have proven themselves long ago.
 //!
-//! Every variant gives a thing one number, its *worth*; the least worth goes first. Worth only
-//! grows while a thing is used, so the evictor may keep an old number and correct it when it comes
-//! up (`engine::evict`): a warm call then costs nothing here.
+//! Every variant gives a thing one number, its *worth*; the least worth goes first. With most of
+//! them worth only grows, while a thing is used, so the evictor may keep an old number and correct
+//! it when it comes up (`engine::evict`): a warm call then costs nothing here. Where worth drifts
+//! with time ([`Evict::drifts`]), old numbers are of no use.
 //!
 //! | name | worth |
 //! |---|---|
+//! | `value` | rate of uses from now on * rebuild cost / memory |
 //! | `gdsf` | clock + uses * rebuild cost / memory |
 //! | `landlord` | clock + rebuild cost / memory |
 //! | `lfu` | uses |
@@ -42,6 +44,8 @@ pub enum Evict {
     /// Keeps by the histogram of each function's gaps, and starts ahead of the next call.
     Hist,
     Rand,
+    /// By the saving expected of keeping, from the gaps between uses (`policy::gaps`).
+    Value,
 }
 
 /// How long `ttl` keeps what nobody uses.
@@ -61,10 +65,12 @@ pub struct Candidate {
     pub keep_until: Time,
     /// A fresh draw, for `rand`.
     pub draw: f64,
+    /// Uses a second to be expected from now on (`policy::demand`), for `value`.
+    pub rate: f64,
 }
 
 impl Evict {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Gdsf,
         Self::Lru,
         Self::Ttl,
@@ -73,6 +79,7 @@ impl Evict {
         Self::Landlord,
         Self::Hist,
         Self::Rand,
+        Self::Value,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -85,6 +92,7 @@ impl Evict {
             Self::Landlord => "landlord",
             Self::Hist => "hist",
             Self::Rand => "rand",
+            Self::Value => "value",
         }
     }
 
@@ -105,6 +113,7 @@ impl Evict {
             Self::Lru | Self::Ttl => thing.last_use.as_secs_f64(),
             Self::Hist => thing.keep_until.as_secs_f64(),
             Self::Rand => thing.draw,
+            Self::Value => thing.rate * rebuild_ms / megabytes,
         }
     }
 
@@ -112,6 +121,12 @@ impl Evict {
     #[must_use]
     pub const fn has_clock(self) -> bool {
         matches!(self, Self::Gdsf | Self::Landlord | Self::Size)
+    }
+
+    /// Whether worth changes while nothing happens but time.
+    #[must_use]
+    pub const fn drifts(self) -> bool {
+        matches!(self, Self::Value)
     }
 }
 
@@ -129,12 +144,13 @@ mod tests {
         last_use: Time::from_millis(5_000),
         keep_until: Time::from_millis(9_000),
         draw: 0.5,
+        rate: 0.25,
     };
 
     #[test]
     fn each_variant_is_its_formula() {
-        let worth: [f64; 8] = Evict::ALL.map(|policy| policy.worth(2.0, &THING));
-        let expected = [42.0, 5.0, 5.0, 4.0, 2.4, 12.0, 9.0, 0.5];
+        let worth: [f64; 9] = Evict::ALL.map(|policy| policy.worth(2.0, &THING));
+        let expected = [42.0, 5.0, 5.0, 4.0, 2.4, 12.0, 9.0, 0.5, 2.5];
         for (worth, expected) in worth.into_iter().zip(expected) {
             assert!((worth - expected).abs() < 1e-9, "{worth} is not {expected}");
         }

@@ -6,6 +6,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod demand;
+pub mod gaps;
 pub mod grow;
 pub mod hist;
 pub mod keep;

@@ -7,32 +7,39 @@
 //! |---|---|
 //! | [`classic`] | the published simulator, call for call, faults included |
 //! | course | the same with another price of a miss; its only policy is RAND |
+//! | [`own`] | a server without those faults, under the live worker's own policies |
 
 pub mod classic;
 mod classic_hist;
 mod heap;
 mod mersenne;
+pub mod own;
 pub mod report;
 
 use super::sweep::Player;
 use super::trace::{Arrival, Function};
 use classic::{Classic, Edition};
+use own::Own;
+use own::future::Future;
 use report::{Counts, Outcome, Victim};
+use std::sync::Arc;
 
 /// Which simulator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Model {
     Classic,
     Course,
+    Own,
 }
 
 impl Model {
-    pub const ALL: [Self; 2] = [Self::Classic, Self::Course];
+    pub const ALL: [Self; 3] = [Self::Classic, Self::Course, Self::Own];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::Classic => "classic",
             Self::Course => "course",
+            Self::Own => "own",
         }
     }
 
@@ -48,6 +55,10 @@ impl Model {
                 .map(|policy| Policy::Classic(policy, Edition::Classic))
                 .collect(),
             Self::Course => vec![Policy::Classic(classic::Policy::Rand, Edition::Course)],
+            Self::Own => {
+                let own = own::Policy::ALL.into_iter().map(Policy::Own);
+                own.chain([Policy::Bound]).collect()
+            }
         }
     }
 }
@@ -56,12 +67,17 @@ impl Model {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
     Classic(classic::Policy, Edition),
+    Own(own::Policy),
+    /// No policy: what none that starts on demand can go below.
+    Bound,
 }
 
 impl Policy {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Classic(policy, _) => policy.name(),
+            Self::Own(policy) => policy.name(),
+            Self::Bound => "BOUND",
         }
     }
 
@@ -69,6 +85,7 @@ impl Policy {
         match self {
             Self::Classic(_, Edition::Classic) => Model::Classic,
             Self::Classic(_, Edition::Course) => Model::Course,
+            Self::Own(_) | Self::Bound => Model::Own,
         }
     }
 
@@ -76,7 +93,14 @@ impl Policy {
     pub const fn has_dice(self) -> bool {
         match self {
             Self::Classic(policy, _) => matches!(policy, classic::Policy::Rand),
+            Self::Own(policy) => matches!(policy, own::Policy::Rand),
+            Self::Bound => false,
         }
+    }
+
+    /// Whether it must be told the calls to come.
+    pub const fn is_clairvoyant(self) -> bool {
+        matches!(self, Self::Own(own::Policy::Oracle) | Self::Bound)
     }
 }
 
@@ -86,11 +110,15 @@ pub struct Cell {
     pub policy: Policy,
     pub memory_mb: f64,
     pub seed: u64,
+    pub options: own::Options,
 }
 
 #[derive(Debug)]
 enum Simulation {
     Classic(Box<Classic>),
+    Own(Box<Own>),
+    /// Known beforehand; there are no decisions.
+    Bound(Counts),
 }
 
 /// What a job keeps besides its counts.
@@ -122,12 +150,32 @@ pub struct Job {
 }
 
 impl Job {
-    pub fn new(functions: &[Function], cell: Cell, keep: Keep) -> Self {
+    /// Clairvoyant policies must be given the future of the trace that will be played.
+    pub fn new(
+        functions: &[Function],
+        cell: Cell,
+        keep: Keep,
+        future: Option<&Arc<Future>>,
+    ) -> Self {
+        let Cell {
+            memory_mb,
+            seed,
+            options,
+            ..
+        } = cell;
         let simulation = match cell.policy {
             Policy::Classic(policy, edition) => {
-                let seed = cell.seed as u32;
-                let model = Classic::new(functions, policy, edition, cell.memory_mb, seed);
+                let model = Classic::new(functions, policy, edition, memory_mb, seed as u32);
                 Simulation::Classic(Box::new(model))
+            }
+            Policy::Own(policy) => {
+                let future = future.filter(|_| cell.policy.is_clairvoyant()).cloned();
+                let model = Own::new(functions, policy, options, memory_mb, seed, future);
+                Simulation::Own(Box::new(model))
+            }
+            Policy::Bound => {
+                let future = future.expect("the caller asks `is_clairvoyant`");
+                Simulation::Bound(future.bound(functions, memory_mb))
             }
         };
         let (outcomes, decisions) = (String::new(), Vec::new());
@@ -147,6 +195,8 @@ impl Job {
     pub fn counts(&self) -> &Counts {
         match &self.simulation {
             Simulation::Classic(model) => model.counts(),
+            Simulation::Own(model) => model.counts(),
+            Simulation::Bound(counts) => counts,
         }
     }
 
@@ -162,6 +212,8 @@ impl Job {
     fn victims(&self) -> &[Victim] {
         match &self.simulation {
             Simulation::Classic(model) => model.victims(),
+            Simulation::Own(model) => model.victims(),
+            Simulation::Bound(_) => &[],
         }
     }
 }
@@ -171,6 +223,8 @@ impl Player for Job {
         for &arrival in batch {
             let outcome = match &mut self.simulation {
                 Simulation::Classic(model) => model.call(arrival),
+                Simulation::Own(model) => model.call(arrival),
+                Simulation::Bound(_) => return,
             };
             if self.keep.outcomes {
                 self.outcomes.push(outcome.letter());
@@ -214,12 +268,13 @@ mod tests {
             policy: Policy::Classic(classic::Policy::Lru, Edition::Classic),
             memory_mb: 100.0,
             seed: 0,
+            options: own::Options::default(),
         };
         let keep = Keep {
             outcomes: true,
             decisions: true,
         };
-        let mut job = Job::new(&functions, cell, keep);
+        let mut job = Job::new(&functions, cell, keep, None);
         job.play(
             &[(0.0, 0), (1.0, 1), (30.0, 1)].map(|(t_ms, function)| Arrival { t_ms, function }),
         );

@@ -8,6 +8,7 @@ use super::{bad_trace, numbers};
 use crate::cli::definition::{Context, Verb, flag};
 use crate::cli::failure::Failure;
 use crate::cli::output::{Done, Progress, tell};
+use crate::sim::keepalive::own::{self, future::Future};
 use crate::sim::keepalive::report::Summary;
 use crate::sim::keepalive::{Cell, Job, Keep, Model, Policy};
 use crate::sim::sweep;
@@ -15,6 +16,7 @@ use crate::sim::trace::{self, Function, Header, Reader};
 use clap::builder::ValueHint;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// How often a policy with dice is run where the published answer is a mean.
 const COURSE_RUNS: usize = 30;
@@ -71,6 +73,11 @@ const LONG_ABOUT: &str = "Simulate one server whose memory does not hold every c
     The model `classic` gives the answers of the simulator of the FaasCache work, call for call; \
     `course` is that simulator with the price of a miss of its teaching edition (3 s and 1.2 cold \
     runs).\n\n\
+    The model `own` is a server without the known faults of those: it asks whether memory can be \
+    made free before anybody goes and frees no more than is needed, and what has lived too long \
+    gives its memory back. Its policies are the live worker's. VALUE keeps by the saving expected \
+    from the gaps between uses; ORACLE knows the calls to come; BOUND is what no policy that \
+    starts on demand can go below.\n\n\
     Added latency counts what callers wait beyond a warm call: a start costs its length, a \
     dropped call a second (after which the caller comes again) and a start.";
 
@@ -98,7 +105,7 @@ fn seeds() -> [Arg; 3] {
     ]
 }
 
-fn wishes() -> [Arg; 5] {
+fn wishes() -> [Arg; 6] {
     let file = |name, value, help| {
         Arg::new(name)
             .long(name)
@@ -108,6 +115,10 @@ fn wishes() -> [Arg; 5] {
             .help(help)
     };
     [
+        flag(
+            "wait",
+            "Model `own`: a call waits for a busy container that is free before a new one",
+        ),
         flag("per-function", "Add the counts of each function"),
         flag("explain", "Print each decision before the figures"),
         flag(
@@ -132,6 +143,7 @@ struct Wanted {
     runs: usize,
     threads: usize,
     keep: Keep,
+    options: own::Options,
 }
 
 fn run(matches: &ArgMatches, context: &Context) -> Done {
@@ -174,6 +186,9 @@ fn understand(matches: &ArgMatches) -> Result<Wanted, Failure> {
         keep: Keep {
             outcomes: matches.get_flag("outcomes"),
             decisions: matches.get_flag("explain"),
+        },
+        options: own::Options {
+            wait: matches.get_flag("wait"),
         },
     })
 }
@@ -218,11 +233,24 @@ impl Wanted {
                         policy,
                         memory_mb,
                         seed,
+                        options: self.options,
                     });
                 }
             }
         }
         cells
+    }
+
+    /// What clairvoyant policies are told, where there are any: a reading of its own.
+    fn future(&self, path: &Path) -> Result<Option<Arc<Future>>, Failure> {
+        if !self.policies.iter().any(|policy| policy.is_clairvoyant()) {
+            return Ok(None);
+        }
+        let read = trace::open(path).and_then(|mut reader| {
+            let arrivals = reader.read_to_end()?;
+            Ok(Arc::new(Future::of(&reader.header().functions, &arrivals)))
+        });
+        read.map(Some).map_err(|error| bad_trace(&error))
     }
 
     fn runs_of(&self, policy: Policy) -> usize {
@@ -232,7 +260,8 @@ impl Wanted {
 
 fn simulate(wanted: &Wanted, mut reader: Reader, outputs: &mut Outputs, context: &Context) -> Done {
     let functions = reader.header().functions.clone();
-    let job = |cell| Job::new(&functions, cell, wanted.keep);
+    let future = wanted.future(reader.path())?;
+    let job = |cell| Job::new(&functions, cell, wanted.keep, future.as_ref());
     let mut jobs: Vec<Job> = wanted.cells().into_iter().map(job).collect();
     let mut progress = Progress::start(context.quiet);
     let count = jobs.len();
@@ -285,10 +314,11 @@ fn row<'a>(
 
 /// Decisions are printed as they are made, so one simulation after the other.
 fn explain(wanted: &Wanted, path: &Path, outputs: &mut Outputs) -> Done {
+    let future = wanted.future(path)?;
     for cell in wanted.cells() {
         let mut reader = trace::open(path).map_err(|error| bad_trace(&error))?;
         let functions = reader.header().functions.clone();
-        let mut jobs = [Job::new(&functions, cell, wanted.keep)];
+        let mut jobs = [Job::new(&functions, cell, wanted.keep, future.as_ref())];
         let mut printed = outputs.heading(path, cell);
         let played = sweep::run(&mut reader, &mut jobs, 1, |_, jobs| {
             let decisions = jobs[0].take_decisions();

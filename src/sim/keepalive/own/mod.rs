@@ -1,0 +1,536 @@
+//! The keep-alive model that makes no mistakes it can avoid.
+//!
+//! Owns one simulated server as the classic model does, with the faults of that one put right:
+//! memory is asked whether it can be made free before anybody goes, no more goes than is needed,
+//! what has lived too long gives its memory back at once, nobody pays rent for running.
+//!
+//! ```text
+//!             start                    finished
+//! (nothing) ---------> busy  --------------------------> idle  --call--> busy
+//!                       ^ '-- a call waits for it --'     | evicted, expired
+//!                       '---------------------------------v
+//!                                                     (nothing)
+//! ```
+//!
+//! The idle containers of a function are a stack: the one used last serves next, so those below are
+//! needed only when more calls overlap. Each depth of the stack therefore has a history of its own
+//! (`policy::demand`), and the bottom is what a function would lose.
+//!
+//! Who goes first is not decided here: the order is that of `policy::keep`, the very code by which
+//! the live worker evicts, or of the future itself ([`future`]).
+
+pub mod future;
+mod victims;
+
+use super::report::{Counts, DROP_RETRY_MS, Outcome, Victim};
+use crate::base::{Bytes, Duration, Key, Random, Slab, Time};
+use crate::policy::Evict;
+use crate::policy::demand::Demand;
+use crate::policy::hist::Histogram;
+use crate::policy::keep::{Candidate, TIME_TO_LIVE};
+use crate::sim::trace::{Arrival, Function};
+use core::cmp::Reverse;
+use future::{Cursor, Future};
+use std::collections::BinaryHeap;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// More containers than any simulated memory holds.
+const CONTAINERS_MAX: usize = 1 << 24;
+const LONG_TIME_TO_LIVE: Duration = Duration::from_hours(2);
+
+/// Who is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    Gd,
+    Lru,
+    Ttl,
+    LongTtl,
+    Lnd,
+    Freq,
+    Size,
+    Hist,
+    Rand,
+    Value,
+    /// Knows all calls to come, and gives up what saves least until it is wanted.
+    Oracle,
+}
+
+impl Policy {
+    pub const ALL: [Self; 11] = [
+        Self::Gd,
+        Self::Lru,
+        Self::Ttl,
+        Self::LongTtl,
+        Self::Lnd,
+        Self::Freq,
+        Self::Size,
+        Self::Hist,
+        Self::Rand,
+        Self::Value,
+        Self::Oracle,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gd => "GD",
+            Self::Lru => "LRU",
+            Self::Ttl => "TTL",
+            Self::LongTtl => "LONG-TTL",
+            Self::Lnd => "LND",
+            Self::Freq => "FREQ",
+            Self::Size => "SIZE",
+            Self::Hist => "HIST",
+            Self::Rand => "RAND",
+            Self::Value => "VALUE",
+            Self::Oracle => "ORACLE",
+        }
+    }
+
+    /// The live evictor's policy that gives the order; none where the order is of another kind.
+    const fn evict(self) -> Option<Evict> {
+        match self {
+            Self::Gd => Some(Evict::Gdsf),
+            Self::Lru => Some(Evict::Lru),
+            Self::Ttl | Self::LongTtl => Some(Evict::Ttl),
+            Self::Lnd => Some(Evict::Landlord),
+            Self::Freq => Some(Evict::Lfu),
+            Self::Size => Some(Evict::Size),
+            Self::Hist => Some(Evict::Hist),
+            Self::Rand => Some(Evict::Rand),
+            Self::Value => Some(Evict::Value),
+            Self::Oracle => None,
+        }
+    }
+
+    const fn lifetime(self) -> Option<Duration> {
+        match self {
+            Self::Ttl => Some(TIME_TO_LIVE),
+            Self::LongTtl => Some(LONG_TIME_TO_LIVE),
+            _ => None,
+        }
+    }
+}
+
+/// What may be done besides starting and evicting.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// A call waits for a busy container of its function that will be free sooner than a new one.
+    pub wait: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Container {
+    function: u32,
+    /// Busy until then, all calls that wait for it served; idle since then.
+    free_at_ms: f64,
+    /// Its place among the busy ones of its function; none when idle.
+    busy_at: Option<usize>,
+}
+
+type ContainerKey = Key<Container>;
+
+#[derive(Debug)]
+struct Served {
+    mem_mb: f64,
+    start_ms: f64,
+    run_ms: f64,
+    busy: Vec<ContainerKey>,
+    /// The one used last at the back.
+    idle: VecDeque<ContainerKey>,
+    uses: f64,
+    /// The clock at its last use.
+    clock: f64,
+    last_use_ms: f64,
+    draw: f64,
+    demand: Demand,
+    histogram: Option<Box<Histogram>>,
+    keep_until_ms: f64,
+    cursor: Cursor,
+    /// Its place in the list of functions that have something idle.
+    idle_at: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Finished(ContainerKey),
+    Expired(ContainerKey),
+    Prewarm(u32),
+}
+
+/// One server under one policy with one size of memory.
+#[derive(Debug)]
+pub struct Own {
+    policy: Policy,
+    options: Options,
+    memory_mb: f64,
+    used_mb: f64,
+    busy_mb: f64,
+    clock: f64,
+    functions: Vec<Served>,
+    containers: Slab<Container>,
+    /// Bits of the time (never negative), order of scheduling, event.
+    events: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    scheduled: u64,
+    with_idle: Vec<u32>,
+    future: Option<Arc<Future>>,
+    random: Random,
+    counts: Counts,
+    victims: Vec<Victim>,
+}
+
+impl Own {
+    pub fn new(
+        functions: &[Function],
+        policy: Policy,
+        options: Options,
+        memory_mb: f64,
+        seed: u64,
+        future: Option<Arc<Future>>,
+    ) -> Self {
+        assert!(
+            future.is_some() || policy != Policy::Oracle,
+            "the oracle is told the future"
+        );
+        Self {
+            policy,
+            options,
+            memory_mb,
+            used_mb: 0.0,
+            busy_mb: 0.0,
+            clock: 0.0,
+            functions: functions
+                .iter()
+                .map(|function| Served::new(function, policy))
+                .collect(),
+            containers: Slab::new(CONTAINERS_MAX),
+            events: BinaryHeap::new(),
+            scheduled: 0,
+            with_idle: Vec::new(),
+            future,
+            random: Random::new(seed),
+            counts: Counts::new(functions.len()),
+            victims: Vec::new(),
+        }
+    }
+
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Who was evicted on behalf of the last call.
+    pub fn victims(&self) -> &[Victim] {
+        &self.victims
+    }
+
+    /// One call.
+    pub fn call(&mut self, arrival: Arrival) -> Outcome {
+        let Arrival {
+            t_ms: now,
+            function,
+        } = arrival;
+        self.victims.clear();
+        self.advance(now);
+        let served = &mut self.functions[function as usize];
+        served.demand_at(self.policy, now);
+        let (outcome, added_ms) = self.serve(function, now);
+        self.counts.count(function as usize, outcome);
+        self.counts.added_ms += added_ms;
+        outcome
+    }
+
+    fn serve(&mut self, function: u32, now: f64) -> (Outcome, f64) {
+        let Served {
+            start_ms, run_ms, ..
+        } = self.functions[function as usize];
+        if let Some(container) = self.functions[function as usize].idle.back().copied() {
+            self.occupy(container, now, run_ms);
+            return (Outcome::Hit, 0.0);
+        }
+        if let Some(waited) = self.wait(function, now, start_ms) {
+            return (Outcome::Hit, waited);
+        }
+        let mem_mb = self.functions[function as usize].mem_mb;
+        if !self.make_room(mem_mb, now) {
+            return match self.wait(function, now, f64::INFINITY) {
+                Some(waited) => (Outcome::Hit, waited),
+                None => (Outcome::Dropped, DROP_RETRY_MS + start_ms),
+            };
+        }
+        let Some(container) = self.add(function, now) else {
+            return (Outcome::Dropped, DROP_RETRY_MS + start_ms);
+        };
+        self.occupy(container, now, start_ms + run_ms);
+        (Outcome::Missed, start_ms)
+    }
+
+    /// Waits for the busy container that is free first, if that is within `patience_ms`, and if
+    /// calls may wait at all.
+    fn wait(&mut self, function: u32, now: f64, patience_ms: f64) -> Option<f64> {
+        if !self.options.wait {
+            return None;
+        }
+        let free_at = |key: &&ContainerKey| self.containers.get(**key).expect("busy").free_at_ms;
+        let served = &self.functions[function as usize];
+        let first = served
+            .busy
+            .iter()
+            .min_by(|a, b| free_at(a).total_cmp(&free_at(b)));
+        let (key, run_ms) = (*first?, served.run_ms);
+        let container = self.containers.get_mut(key).expect("busy");
+        let waited = container.free_at_ms - now;
+        if waited >= patience_ms {
+            return None;
+        }
+        container.free_at_ms += run_ms;
+        let free_at_ms = container.free_at_ms;
+        self.counts.exec_ms += run_ms;
+        self.schedule(free_at_ms, Event::Finished(key));
+        self.used(function, now);
+        Some(waited)
+    }
+
+    // Time passes.
+
+    fn schedule(&mut self, at_ms: f64, event: Event) {
+        self.scheduled += 1;
+        self.events
+            .push(Reverse((at_ms.to_bits(), self.scheduled, event)));
+    }
+
+    fn advance(&mut self, now: f64) {
+        while let Some(&Reverse((bits, _, event))) = self.events.peek() {
+            let at = f64::from_bits(bits);
+            if at > now {
+                break;
+            }
+            self.events.pop();
+            match event {
+                Event::Finished(key) => self.finished(key, at),
+                Event::Expired(key) => self.expired(key, at),
+                Event::Prewarm(function) => self.prewarm(function, at),
+            }
+        }
+    }
+
+    fn finished(&mut self, key: ContainerKey, now: f64) {
+        let Some(container) = self.containers.get_mut(key) else {
+            return;
+        };
+        if container.free_at_ms > now {
+            return; // Somebody waited for it.
+        }
+        let Some(place) = container.busy_at.take() else {
+            return;
+        };
+        let function = container.function;
+        let served = &mut self.functions[function as usize];
+        served.busy.swap_remove(place);
+        if let Some(moved) = served.busy.get(place) {
+            self.containers.get_mut(*moved).expect("busy").busy_at = Some(place);
+        }
+        served.demand.released(served.busy.len() as u32, time(now));
+        self.busy_mb -= served.mem_mb;
+        self.set_idle(key, function);
+        self.plan_end(key, function, now);
+    }
+
+    fn set_idle(&mut self, key: ContainerKey, function: u32) {
+        let served = &mut self.functions[function as usize];
+        served.idle.push_back(key);
+        if served.idle_at.is_none() {
+            served.idle_at = Some(self.with_idle.len());
+            self.with_idle.push(function);
+        }
+    }
+
+    /// A policy that lets things live for a time says how long.
+    fn plan_end(&mut self, key: ContainerKey, function: u32, now: f64) {
+        if let Some(lifetime) = self.policy.lifetime() {
+            self.schedule(now + ms(lifetime), Event::Expired(key));
+        }
+        if self.policy != Policy::Hist {
+            return;
+        }
+        let served = &self.functions[function as usize];
+        let Some(histogram) = &served.histogram else {
+            return;
+        };
+        let forecast = histogram.forecast();
+        let last_ms = histogram
+            .last()
+            .map_or(now, |last| last.as_secs_f64() * 1e3);
+        if let Some(ready_after) = forecast.ready_after {
+            let ready_ms = last_ms + ms(ready_after);
+            if ready_ms > now {
+                self.remove(key);
+                self.schedule(ready_ms, Event::Prewarm(function));
+                return;
+            }
+        }
+        let end_ms = f64::max(last_ms + ms(forecast.keep_for), now);
+        self.schedule(end_ms, Event::Expired(key));
+    }
+
+    fn expired(&mut self, key: ContainerKey, now: f64) {
+        let Some(container) = self.containers.get(key) else {
+            return;
+        };
+        let function = container.function;
+        if container.busy_at.is_some() {
+            return;
+        }
+        let fresh = match self.policy.lifetime() {
+            Some(lifetime) => container.free_at_ms + ms(lifetime) > now,
+            None => self.functions[function as usize].keep_until_ms > now,
+        };
+        if !fresh {
+            self.counts.evicted(function as usize);
+            self.remove(key);
+        }
+    }
+
+    /// Has a container ready before the call that is due, where nobody must go for it.
+    fn prewarm(&mut self, function: u32, now: f64) {
+        let served = &self.functions[function as usize];
+        let is_there = !served.idle.is_empty() || !served.busy.is_empty();
+        if is_there || self.used_mb + served.mem_mb > self.memory_mb {
+            return;
+        }
+        let keep_until_ms = f64::max(served.keep_until_ms, now);
+        if let Some(key) = self.add(function, now) {
+            self.set_idle(key, function);
+            self.schedule(keep_until_ms, Event::Expired(key));
+        }
+    }
+
+    // Containers.
+
+    fn add(&mut self, function: u32, now: f64) -> Option<ContainerKey> {
+        let container = Container {
+            function,
+            free_at_ms: now,
+            busy_at: None,
+        };
+        let key = self.containers.insert(container).ok()?;
+        self.used_mb += self.functions[function as usize].mem_mb;
+        self.counts.peak_mem_mb = self.counts.peak_mem_mb.max(self.used_mb);
+        self.counts.peak_pool = self.counts.peak_pool.max(self.containers.len());
+        Some(key)
+    }
+
+    /// The container, idle or new, takes a call.
+    fn occupy(&mut self, key: ContainerKey, now: f64, run_ms: f64) {
+        let container = self.containers.get_mut(key).expect("chosen just now");
+        let function = container.function;
+        let served = &mut self.functions[function as usize];
+        if served.idle.back() == Some(&key) {
+            served.idle.pop_back();
+        }
+        container.free_at_ms = now + run_ms;
+        container.busy_at = Some(served.busy.len());
+        served.busy.push(key);
+        self.busy_mb += served.mem_mb;
+        self.counts.exec_ms += run_ms;
+        self.schedule(now + run_ms, Event::Finished(key));
+        self.used(function, now);
+        self.perhaps_unlist(function);
+    }
+
+    fn used(&mut self, function: u32, now: f64) {
+        let served = &mut self.functions[function as usize];
+        served.uses += 1.0;
+        served.clock = self.clock;
+        served.last_use_ms = now;
+        if self.policy == Policy::Rand {
+            served.draw = self.random.unit();
+        }
+    }
+
+    fn perhaps_unlist(&mut self, function: u32) {
+        let served = &mut self.functions[function as usize];
+        if !served.idle.is_empty() {
+            return;
+        }
+        let Some(place) = served.idle_at.take() else {
+            return;
+        };
+        self.with_idle.swap_remove(place);
+        if let Some(&moved) = self.with_idle.get(place) {
+            self.functions[moved as usize].idle_at = Some(place);
+        }
+    }
+
+    /// An idle container is no more.
+    fn remove(&mut self, key: ContainerKey) {
+        let container = self
+            .containers
+            .remove(key)
+            .expect("it was looked at just now");
+        let function = container.function;
+        let served = &mut self.functions[function as usize];
+        let place = served.idle.iter().position(|idle| *idle == key);
+        served
+            .idle
+            .remove(place.expect("only the idle are removed"));
+        if served.idle.is_empty() && served.busy.is_empty() {
+            served.uses *= 0.5;
+        }
+        self.used_mb -= served.mem_mb;
+        self.perhaps_unlist(function);
+    }
+}
+
+impl Served {
+    fn new(function: &Function, policy: Policy) -> Self {
+        let has_histogram = policy == Policy::Hist;
+        Self {
+            mem_mb: function.mem_mb,
+            start_ms: f64::max(function.cold_ms - function.warm_ms, 0.0),
+            run_ms: function.warm_ms,
+            busy: Vec::new(),
+            idle: VecDeque::new(),
+            uses: 0.0,
+            clock: 0.0,
+            last_use_ms: 0.0,
+            draw: 0.0,
+            demand: Demand::default(),
+            histogram: has_histogram.then(Box::default),
+            keep_until_ms: f64::INFINITY,
+            cursor: Cursor::default(),
+            idle_at: None,
+        }
+    }
+
+    /// A call came: what the policies learn from that.
+    fn demand_at(&mut self, policy: Policy, now: f64) {
+        if policy == Policy::Value {
+            self.demand.wanted(self.busy.len() as u32, time(now));
+        }
+        if let Some(histogram) = &mut self.histogram {
+            histogram.record(time(now));
+            self.keep_until_ms = now + ms(histogram.forecast().keep_for);
+        }
+    }
+
+    /// As the live evictor sees it.
+    fn candidate(&self, rate: f64) -> Candidate {
+        Candidate {
+            uses: self.uses,
+            rebuild: Duration::from_secs_f64(self.start_ms / 1e3),
+            memory: Bytes::new((self.mem_mb * (1 << 20) as f64) as u64),
+            last_use: time(self.last_use_ms),
+            keep_until: time(self.keep_until_ms),
+            draw: self.draw,
+            rate,
+        }
+    }
+}
+
+fn ms(span: Duration) -> f64 {
+    span.as_secs_f64() * 1e3
+}
+
+fn time(ms: f64) -> Time {
+    Time::from_nanos((ms * 1e6) as u64)
+}
