@@ -12,6 +12,7 @@ use olworker::sim::trace::Arrival;
 use olworker::sim::worker::{
     Costs, Faults, FunctionCost, Report, Setup, Sweep, World, day, replay,
 };
+use std::collections::BTreeMap;
 
 const SEEDS: u64 = 256;
 const EVENTS: u64 = 10_000;
@@ -130,6 +131,50 @@ fn run(seed: u64, events: u64) -> Report {
     world.finish()
 }
 
+/// Paths that a simulation worth its name takes.
+const RARE: &[&str] = &[
+    "evicted",
+    "timed-out",
+    "start-timed-out",
+    "lost-zygote",
+    "hung-up",
+    "unfit",
+    "yielded",
+    "outdated",
+    "surplus",
+    "expired",
+    "rotated",
+    "too-many-calls",
+    "overloaded",
+    "install-failed",
+    "sandbox-died",
+    "call-timed-out",
+    "retried",
+    "fork failed",
+    "zygote failed",
+    "frozen",
+    "replicated",
+    "node added",
+];
+
+fn meet(report: &Report, met: &mut BTreeMap<&'static str, u64>) {
+    let counts = report.counts();
+    let counted = [
+        ("retried", counts.retried),
+        ("fork failed", counts.forks_failed),
+        ("zygote failed", counts.zygotes_failed),
+        ("frozen", counts.frozen),
+        ("stale", counts.stale),
+        ("replicated", report.replicated),
+        ("node added", report.nodes_added),
+    ];
+    let named = report.ends.iter().chain(&report.refused);
+    let named = named.map(|(name, count)| (*name, *count));
+    for (name, count) in named.chain(counted).filter(|(_, count)| *count > 0) {
+        *met.entry(name).or_default() += count;
+    }
+}
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
@@ -144,6 +189,7 @@ fn a_world_that_does_harm_loses_nothing() {
     let seeds = number("OLWORKER_SEEDS").unwrap_or(SEEDS);
     let first = number("OLWORKER_FIRST_SEED").unwrap_or(0);
     let mut served = 0;
+    let mut met = BTreeMap::new();
     for seed in REGRESSIONS.iter().copied().chain(first..first + seeds) {
         let report = std::panic::catch_unwind(|| run(seed, events));
         let report = report.unwrap_or_else(|_| {
@@ -151,7 +197,14 @@ fn a_world_that_does_harm_loses_nothing() {
         });
         assert!(report.counts().arrived > 100, "seed {seed} did nothing");
         served += u64::from(report.counts().answered > report.counts().arrived / 10);
+        meet(&report, &mut met);
     }
+    let missed: Vec<&str> = RARE
+        .iter()
+        .copied()
+        .filter(|path| !met.contains_key(path))
+        .collect();
+    assert!(missed.is_empty(), "no world ever met {missed:?}: {met:?}");
     assert!(
         served * 10 > seeds * 9,
         "only {served} of {seeds} worlds had a tenth of their calls answered"

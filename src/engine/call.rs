@@ -7,6 +7,10 @@
 //!             |                              |
 //!             +-- Refuse, Abandon --> (ended) <-- Refuse, Abandon -+
 //! ```
+//!
+//! Every event in every state, as a test finds it out:
+//!
+#![doc = include_str!("states/call.md")]
 
 use super::{FunctionKey, InstanceKey};
 use crate::base::Time;

@@ -168,7 +168,7 @@ impl Engine {
         let frozen = self.coolest(key, InstanceState::Frozen);
         let oldest = frozen.or_else(|| self.coolest(key, InstanceState::Idle))?;
         let since = self.instances[oldest].since;
-        let kept = self.keep_span(key);
+        let kept = self.keep_span(key, self.instances[oldest].given);
         if kept.is_some_and(|kept| since + kept <= self.now) {
             return Some((oldest, End::Expired));
         }
@@ -184,15 +184,14 @@ impl Engine {
     }
 
     /// How long the policy keeps what is idle, whether its memory is needed or not.
-    fn keep_span(&self, key: FunctionKey) -> Option<Duration> {
+    fn keep_span(&self, key: FunctionKey, used: bool) -> Option<Duration> {
         match self.params.evict {
             Evict::Ttl => Some(TIME_TO_LIVE),
             Evict::Hist => {
                 let forecast = self.forecast(key)?;
-                // Used since it was made ahead of need: then the next call is far again.
+                // Once used the next call is far again; unused it is what was made for that call.
                 let far = forecast.ready_after.is_some_and(|after| after > GRACE);
-                let foreseen = self.functions[key].last_use + GRACE < self.now;
-                Some(if far && !foreseen {
+                Some(if far && used {
                     GRACE
                 } else {
                     forecast.keep_for
@@ -225,7 +224,8 @@ impl Engine {
         }
     }
 
-    fn foreseen_at(&self, key: FunctionKey) -> Option<Time> {
+    /// When an instance is to be made ahead of need.
+    pub(super) fn foreseen_at(&self, key: FunctionKey) -> Option<Time> {
         if self.functions[key].alive() > 0 {
             return None;
         }
@@ -242,7 +242,7 @@ impl Engine {
     /// How soon an instance that becomes idle now has something due.
     pub(super) fn idle_span(&self, key: FunctionKey) -> Option<Duration> {
         let kept = match self.params.evict {
-            Evict::Ttl | Evict::Hist => self.keep_span(key),
+            Evict::Ttl | Evict::Hist => self.keep_span(key, true),
             _ => None,
         };
         let spans = [self.params.freeze_after, self.params.surplus, kept];
@@ -306,7 +306,8 @@ impl Engine {
         let frozen = self.coolest(key, InstanceState::Frozen);
         let oldest = frozen.or_else(|| self.coolest(key, InstanceState::Idle))?;
         let since = self.instances[oldest].since;
-        let kept = self.keep_span(key).map(|kept| since + kept);
+        let used = self.instances[oldest].given;
+        let kept = self.keep_span(key, used).map(|kept| since + kept);
         let surplus = self.params.surplus.map(|surplus| {
             // Not surplus then, but it may become so: a look now and then.
             let at = since + surplus;

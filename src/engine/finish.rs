@@ -118,5 +118,8 @@ impl Engine {
             return self.retire(function);
         }
         self.serve(function);
+        if let Some(at) = self.foreseen_at(function) {
+            self.arm(function, Time::max(at, self.now));
+        }
     }
 }

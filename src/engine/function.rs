@@ -6,6 +6,10 @@
 //! ```text
 //! deployed --> [ install: ready | needed -> running -> ready | failed ] --> removed --> (retired)
 //! ```
+//!
+//! Every event in every state, as a test finds it out:
+//!
+#![doc = include_str!("states/function.md")]
 
 use super::instance::InstanceState;
 use super::measure::{Mean, Rate};

@@ -12,6 +12,10 @@
 //!
 //! An instance made ahead of need has no call while it is forking; once there it is idle, and its
 //! first call finds it `starting`.
+//!
+//! Every event in every state, as a test finds it out:
+//!
+#![doc = include_str!("states/instance.md")]
 
 use super::ledger::Charge;
 use super::{CallKey, End, FunctionKey, ZygoteKey};

@@ -48,6 +48,8 @@ mod plant;
 mod record;
 mod serve;
 mod start;
+#[cfg(test)]
+mod tables;
 mod view;
 mod zygote;
 

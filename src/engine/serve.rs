@@ -6,6 +6,7 @@
 use super::call::{Call, CallState};
 use super::function::{Install, slot};
 use super::instance::InstanceState;
+use super::start::SCAN_MAX;
 use super::{
     CallKey, Effect, End, Engine, FunctionKey, InstanceKey, Note, OnHangup, Refusal, Start, Verdict,
 };
@@ -175,6 +176,8 @@ impl Engine {
             return self.cool(key);
         }
         if self.yields(function) {
+            // Its own calls stand behind those it makes room for.
+            self.stand_last(function);
             return self.kill(key, End::Yielded);
         }
         let Some(call) = self.first_queued(function) else {
@@ -199,20 +202,21 @@ impl Engine {
 
     /// Somebody with less has waited for memory long enough, and what is coming is not enough.
     fn yields(&self, function: FunctionKey) -> bool {
-        let Some(head) = self.first_waiter() else {
-            return false;
-        };
-        let (waiting, giving) = (&self.functions[head], &self.functions[function]);
-        let patient = waiting
-            .awaiting
-            .is_none_or(|since| self.now.since(since) < YIELD_AFTER);
-        if head == function || patient || waiting.useful() >= giving.useful() {
-            return false;
-        }
-        !self
-            .need_of(head)
-            .beyond(self.ledger.expected())
-            .is_nothing()
+        let giving = self.functions[function].useful();
+        let mut waiting = self.waiter_links.iter(&self.waiters).take(SCAN_MAX);
+        waiting.any(|index| {
+            let key = self.functions.key_at(index);
+            let waiter = key.expect("whoever waits is known");
+            let known = &self.functions[waiter];
+            let since = known.awaiting.unwrap_or(self.now);
+            waiter != function
+                && self.now.since(since) >= YIELD_AFTER
+                && known.useful() < giving
+                && !self
+                    .need_of(waiter)
+                    .beyond(self.ledger.expected())
+                    .is_nothing()
+        })
     }
 
     /// Gives waiting calls to idle instances, then starts what the policy wants for the rest.
@@ -224,12 +228,17 @@ impl Engine {
             self.unqueue(call);
             self.give(call, instance, Start::Warm);
         }
-        if self.functions[function].queue.is_empty() {
+        let known = &self.functions[function];
+        if known.queue.is_empty() {
             return;
         }
-        if self.functions[function].install != Install::Ready {
-            self.install(function);
-            return;
+        if known.install != Install::Ready {
+            return self.install(function);
+        }
+        if known.awaiting.is_some() {
+            // It stands in the line for memory: `settle` serves that in its order.
+            self.unsettled = true;
+            return self.arm_queue(function);
         }
         let plan = self.plan(function);
         for _ in 0..plan.starts {

@@ -17,7 +17,7 @@ use crate::base::{Bytes, Duration, Time};
 use crate::policy::scale::{Load, Plan, RELEASES_MAX, Releases};
 
 /// Waiters looked at in one turn.
-const SCAN_MAX: usize = 16;
+pub(super) const SCAN_MAX: usize = 16;
 /// What an instance holds beside its packages before anything was measured.
 const GUESS: Bytes = Bytes::from_mb(16);
 /// Part of its ceiling that a function uses, before any was measured.
@@ -290,6 +290,8 @@ impl Engine {
             return self.stale();
         };
         let (function, zygote) = (instance.function, instance.zygote);
+        // Told of one that exists it can only mean that it is gone.
+        let seen = instance.given;
         self.counts.forks_failed += 1;
         self.note(Note::ForkFailed {
             function,
@@ -301,7 +303,7 @@ impl Engine {
         }
         let buried = self.bury(key);
         if let Some(call) = buried.call {
-            self.call_lost(call, false, Refusal::ForkFailed);
+            self.call_lost(call, seen, Refusal::ForkFailed);
         }
         self.after_death(function);
     }
@@ -487,8 +489,8 @@ impl Engine {
         }
     }
 
-    /// It was served: others first, if it still waits.
-    fn stand_last(&mut self, function: FunctionKey) {
+    /// Others first, if it waits at all.
+    pub(super) fn stand_last(&mut self, function: FunctionKey) {
         let known = &mut self.functions[function];
         if known.awaiting.is_none() {
             return;

@@ -11,6 +11,10 @@
 //!
 //! The first three are states of a node without a zygote (`forest`), the others of a zygote. While a
 //! node has none that is live, its functions start from its nearest live ancestor.
+//!
+//! Every event in every state, as a test finds it out:
+//!
+#![doc = include_str!("states/zygote.md")]
 
 use super::ledger::Charge;
 use super::{End, InstanceKey, ZygoteKey};

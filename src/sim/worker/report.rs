@@ -18,8 +18,10 @@ pub struct Report {
     /// By name of the refusal.
     pub refused: BTreeMap<&'static str, u64>,
     pub abandoned: u64,
-    pub yielded: u64,
-    pub expired: u64,
+    /// Why sandboxes ended, those that ended by themselves not among them.
+    pub ends: BTreeMap<&'static str, u64>,
+    pub replicated: u64,
+    pub nodes_added: u64,
     pub reclaimed: u64,
     pub memory_peak: Bytes,
     /// Bytes times nanoseconds.
@@ -59,8 +61,9 @@ impl Report {
             wait_cold: Histogram::default(),
             refused: BTreeMap::new(),
             abandoned: 0,
-            yielded: 0,
-            expired: 0,
+            ends: BTreeMap::new(),
+            replicated: 0,
+            nodes_added: 0,
             reclaimed: 0,
             memory_peak: Bytes::ZERO,
             memory_time: 0,
@@ -119,13 +122,21 @@ impl Report {
                 function: Some(function),
                 ..
             } => self.functions[function.index()].evictions += 1,
-            Note::InstanceEnded { why, .. } => match why {
-                End::Yielded => self.yielded += 1,
-                End::Expired | End::Surplus => self.expired += 1,
-                _ => {}
-            },
+            Note::InstanceEnded { why, .. } | Note::ZygoteEnded { why, .. } => {
+                if let Some(name) = name_of_end(*why) {
+                    *self.ends.entry(name).or_default() += 1;
+                }
+            }
+            Note::Replicated { .. } => self.replicated += 1,
+            Note::NodeAdded { .. } => self.nodes_added += 1,
             _ => {}
         }
+    }
+
+    /// Sandboxes that ended for this reason.
+    pub fn ended(&self, why: End) -> u64 {
+        let known = name_of_end(why).and_then(|name| self.ends.get(name));
+        known.copied().unwrap_or(0)
     }
 
     /// So much is held from now on.
@@ -183,8 +194,8 @@ impl Report {
             "retried": counts.retried,
             "timed_out": counts.timed_out,
             "evictions": counts.evicted,
-            "yielded": self.yielded,
-            "expired": self.expired,
+            "yielded": self.ended(End::Yielded),
+            "expired": self.ended(End::Expired) + self.ended(End::Surplus),
             "frozen": counts.frozen,
             "forks": counts.forks,
             "forks_failed": counts.forks_failed,
@@ -233,6 +244,26 @@ fn thousandths(span: Duration) -> f64 {
 
 fn tenths(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
+}
+
+const fn name_of_end(why: End) -> Option<&'static str> {
+    Some(match why {
+        End::ByItself(_) => return None,
+        End::Evicted => "evicted",
+        End::TimedOut => "timed-out",
+        End::StartTimedOut => "start-timed-out",
+        End::LostZygote => "lost-zygote",
+        End::HungUp => "hung-up",
+        End::Unfit => "unfit",
+        End::Yielded => "yielded",
+        End::OverMemory => "over-memory",
+        End::Outdated => "outdated",
+        End::Surplus => "surplus",
+        End::Expired => "expired",
+        End::Rotated => "rotated",
+        End::Uprooted => "uprooted",
+        End::Drained => "drained",
+    })
 }
 
 /// As the worker answers it.
