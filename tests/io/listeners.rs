@@ -1,6 +1,6 @@
 //! Newcomers: all of them, in good time, and none while paused.
 
-use crate::rig::{PATIENCE, Rig, bytes, limits, newcomer};
+use crate::rig::{PATIENCE, Rig, bytes, limits, may_open, newcomer};
 use olworker::io::{Handle, Limits, What};
 use rustix::net::{SocketAddrUnix, getsockname};
 use std::io::{Read, Write};
@@ -55,6 +55,9 @@ fn listening() -> UnixListener {
 }
 
 fn a_storm_of_newcomers_all_come_in(mut rig: Rig) {
+    if !may_open(1000) {
+        return;
+    }
     let door = Door::open(&mut rig, 1);
     rig.expect_nothing();
     let clients: Vec<_> = (0..500).map(|_| door.knock()).collect();
@@ -131,6 +134,9 @@ fn newcomers_neither_block_nor_survive_exec(mut rig: Rig) {
 }
 
 fn a_thousand_connections_are_served(rig: Rig) {
+    if !may_open(2000) {
+        return;
+    }
     let mut rig = rig.with(Limits {
         handles: 1001,
         ..limits()

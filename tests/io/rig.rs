@@ -1,6 +1,7 @@
 //! An io under test, and what the tests say to it.
 
 use olworker::io::{Completion, Handle, Io, Limits, Token, Wanted, What};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -8,6 +9,9 @@ use std::time::Duration;
 
 /// Longer than anything here takes; only a failing test waits so long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// For the tests that run beside it.
+const SPARE_DESCRIPTORS: u64 = 2000;
 
 /// Long enough to fall asleep.
 const NAP: Duration = Duration::from_millis(50);
@@ -47,6 +51,26 @@ pub fn run_with<F: FnOnce(Rig)>(wanted: Wanted, limits: Limits, test: F) {
 #[expect(clippy::print_stderr, reason = "a test that cannot run says why")]
 pub fn skip(why: &str) {
     eprintln!("SKIP: {why}");
+}
+
+/// Whether so many descriptors may be open, once as many as may be are allowed.
+pub fn may_open(descriptors: u64) -> bool {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    let raised = setrlimit(Resource::Nofile, most).is_ok();
+    let allowed = raised
+        && limit
+            .maximum
+            .is_none_or(|most| most >= descriptors + SPARE_DESCRIPTORS);
+    if !allowed {
+        skip(&format!(
+            "{descriptors} descriptors are more than ulimit -Hn allows"
+        ));
+    }
+    allowed
 }
 
 impl Rig {

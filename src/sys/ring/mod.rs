@@ -494,3 +494,112 @@ fn explain(error: &Error) -> String {
         _ => format!("io_uring_setup failed: {error}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::fd::AsFd;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
+
+    /// A ring, or the reason on stderr.
+    #[expect(clippy::print_stderr, reason = "a test that cannot run says why")]
+    fn ring() -> Option<Ring> {
+        match Ring::new(8, 2) {
+            Ok(ring) => Some(ring),
+            Err(Refusal(why)) => {
+                eprintln!("SKIP: no io_uring: {why}");
+                None
+            }
+        }
+    }
+
+    fn finished(ring: &mut Ring) -> Finished {
+        loop {
+            if let Some(finished) = ring.next_finished() {
+                return finished;
+            }
+            ring.enter(PATIENCE).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_lent_buffer_comes_back_with_the_bytes() {
+        let Some(mut ring) = ring() else { return };
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let buffer = vec![0; 8].into_boxed_slice();
+        let address = buffer.as_ptr();
+        ring.lend(buffer);
+        let ticket = ring.receive(ours.as_fd(), Via::Socket, false, 7);
+        theirs.write_all(b"bytes").unwrap();
+        let finished = finished(&mut ring);
+        assert_eq!((finished.owner, finished.ticket), (7, ticket));
+        let Outcome::Received {
+            result: Ok(5),
+            buffer: Some(buffer),
+        } = finished.outcome
+        else {
+            panic!("{:?}", finished.outcome)
+        };
+        assert_eq!(
+            (buffer.as_ptr(), &buffer[..5], ring.lent()),
+            (address, &b"bytes"[..], 0)
+        );
+    }
+
+    #[test]
+    fn a_receive_without_a_buffer_says_so_and_needs_none_to_wait() {
+        let Some(mut ring) = ring() else { return };
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ring.receive(ours.as_fd(), Via::Socket, true, 0);
+        ring.enter(Some(Duration::ZERO)).unwrap();
+        assert!(!ring.has_completions());
+        theirs.write_all(b"x").unwrap();
+        let outcome = finished(&mut ring).outcome;
+        assert!(matches!(
+            outcome,
+            Outcome::Received {
+                result: Err(Errno::NOBUFS),
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn what_is_cancelled_finishes() {
+        let Some(mut ring) = ring() else { return };
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let ticket = ring.poll(ours.as_fd(), 1, 0);
+        ring.cancel(ticket);
+        let finished = finished(&mut ring);
+        assert_eq!(finished.ticket, ticket);
+        assert!(matches!(
+            finished.outcome,
+            Outcome::Polled(Err(Errno::CANCELED))
+        ));
+    }
+
+    #[test]
+    fn a_dropped_ring_lets_go_of_everything() {
+        let Some(mut ring) = ring() else { return };
+        let path = std::env::temp_dir().join(format!("olworker-ring-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ring.accept(listener.as_fd(), 0);
+        ring.lend(vec![0; 8].into_boxed_slice());
+        ring.receive(ours.as_fd(), Via::Socket, false, 0);
+        ring.send(ours.as_fd(), Via::Socket, vec![1; 4 << 20], 0, 0);
+        ring.enter(Some(Duration::ZERO)).unwrap();
+        drop(ring);
+        drop(ours);
+        drop(listener);
+        // Nothing holds the descriptions any more: the end comes after what had been sent.
+        let mut sent = Vec::new();
+        theirs.read_to_end(&mut sent).unwrap();
+        assert!(sent.len() < 4 << 20);
+        assert!(UnixStream::connect(&path).is_err());
+        std::fs::remove_file(&path).unwrap();
+    }
+}
