@@ -95,9 +95,10 @@ impl Zygote {
         self.avoided_until == Time::MAX
     }
 
-    /// Nothing that runs or is being made depends on it.
+    /// Nothing that runs or is being made depends on it, and it is not on its way out already.
     pub(super) fn is_spare(&self) -> bool {
-        self.state.takes_forks()
+        self.place != UPROOTED
+            && self.state.takes_forks()
             && self.working == 0
             && self.making == 0
             && self.unconfirmed.is_empty()
