@@ -1,9 +1,13 @@
 //! Ping-pong over Unix sockets: the two back ends of `io`, and a bare blocking loop, in one run.
 //!
-//! A client writes to each of its connections, then reads an answer from each. The bare server reads
-//! and answers in that very order with blocking calls, two system calls an answer and no knowledge
-//! of readiness: what no real server can have, so the other columns are shares of it. The contenders
-//! take turns, several times, and the median of each counts: on a busy machine compare the ratios.
+//! A client writes to each of its connections, then reads an answer from each. The bare server
+//! reads and answers in that very order with blocking calls, two system calls an answer and no
+//! knowledge of readiness: what no real server can have. The contenders take turns, several times,
+//! and the median of each counts. Processor time of the server's thread an answer says more than
+//! answers a second where other programs run too; on any machine compare the ratios.
+//!
+//! `CARGO_PROFILE_RELEASE_PANIC=unwind cargo bench --bench io`, or sooner, with much the same
+//! ratios, `cargo test --bench io -- --bench`.
 
 #![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 

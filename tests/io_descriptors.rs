@@ -1,5 +1,5 @@
-//! Out of descriptors: accepting pauses and says so, and goes on when told. In a program of its own,
-//! since the limit is that of the whole process.
+//! Out of descriptors: accepting pauses and says so, and goes on when told. In a program of its
+//! own, since the limit is that of the whole process.
 
 use olworker::io::{Completion, Errno, Io, Limits, Token, Wanted, What};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -1,7 +1,7 @@
 //! Signals as something to read: blocked, and met through a signalfd like any other event.
 //!
-//! Blocking is per thread and inherited by threads and children made later: `Signals::take` is called
-//! before the first thread, and every child is made with [`restore_in`] or calls
+//! Blocking is per thread and inherited by threads and children made later: `Signals::take` is
+//! called before the first thread, and every child is made with [`restore_in`] or calls
 //! [`restore_in_child`] itself, or SIGTERM would never reach it.
 
 use core::mem::MaybeUninit;

@@ -180,8 +180,8 @@ impl Uring {
             self.leave_limbo();
         }
         self.reap(room_for, out);
-        // The kernel ends only some of what was cancelled each time it is entered. Orphans shall not
-        // pile up where many are made in each turn.
+        // The kernel ends only some of what was cancelled each time it is entered. Orphans shall
+        // not pile up where many are made in each turn.
         let mut before = usize::MAX;
         while self.orphans > self.places.capacity() && self.orphans < before && out.len() < room_for
         {
