@@ -33,13 +33,13 @@ use crate::host::log as sink;
 use crate::host::modules::Modules;
 use crate::host::sandboxes::{Sandboxes, Settings};
 use crate::host::service::{Controller, Delegation, Manager};
-use crate::io::{self, Interest, Io, Wanted};
+use crate::io::{self, Handle, Interest, Io, Wanted};
 use crate::sys::signals::Signals;
 use crate::sys::{clock, machine as size};
 use serde_json::json;
 use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::os::fd::OwnedFd;
 
 /// The bounds of the one `io`.
 pub(super) const IO_LIMITS: io::Limits = io::Limits {
@@ -159,6 +159,19 @@ pub fn serve(start: Start) -> Result<(), Failure> {
     ended.map_err(machine("the loop"))
 }
 
+fn too_few(_: OwnedFd) -> Failure {
+    Failure::Machine("too few descriptors to begin with (raise LimitNOFILE)".to_owned())
+}
+
+/// A descriptor of which there is one, told of when it is readable.
+fn watched(io: &mut Io, descriptor: OwnedFd, owner: Owner) -> Result<Handle, Failure> {
+    let handle = io
+        .add(descriptor, owner.token(Key::<()>::new(0, 0)))
+        .map_err(too_few)?;
+    io.watch(handle, Interest::Readable);
+    Ok(handle)
+}
+
 /// What was opened on the way.
 struct Parts {
     io: Io,
@@ -179,7 +192,6 @@ fn assemble(config: Config, origin: Origin, parts: Parts) -> Result<(Worker, Soc
         sandboxes,
         token,
     } = parts;
-    let full = |_| Failure::Machine("too few descriptors to begin with (raise LimitNOFILE)".into());
     let now = clock::now();
     let front_limits = front::Limits::new(&config.http, &IO_LIMITS);
     let clients_max = front_limits.connections + front::ACCEPTED_IN_FLIGHT_MAX;
@@ -187,28 +199,14 @@ fn assemble(config: Config, origin: Origin, parts: Parts) -> Result<(Worker, Soc
     for listener in sockets.listeners.drain(..) {
         front
             .listen(listener.descriptor, listener.via, &mut io)
-            .map_err(full)?;
+            .map_err(too_few)?;
     }
-    let signals = io
-        .add(
-            signals.into_descriptor(),
-            Owner::Signals.token(Key::<()>::new(0, 0)),
-        )
-        .map_err(full)?;
-    io.watch(signals, Interest::Readable);
+    let signals = watched(&mut io, signals.into_descriptor(), Owner::Signals)?;
     let helpers = Helpers::start("helper", HELPERS, JOBS_MAX).map_err(machine("threads"))?;
-    let finished = helpers
-        .finished_fd()
-        .try_clone_to_owned()
-        .map_err(machine("descriptors"))?;
-    let helpers_done = io
-        .add(finished, Owner::Helper.token(Key::<()>::new(0, 0)))
-        .map_err(full)?;
-    io.watch(helpers_done, Interest::Readable);
-    let registry = match &config.registry.url {
-        RegistryUrl::Files(path) => Some(open_registry(&config, path)?),
-        RegistryUrl::Web(_) | RegistryUrl::S3(_) => None,
-    };
+    let finished = helpers.finished_fd().try_clone_to_owned();
+    let finished = finished.map_err(machine("descriptors"))?;
+    let helpers_done = watched(&mut io, finished, Owner::Helper)?;
+    let registry = open_registry(&config)?;
     let limits = Limits::DEFAULT;
     let logs = FunctionLogs::open(&config.home.function_logs(), config.log.function_log_bytes)
         .map_err(machine("the logs of functions"))?;
@@ -313,16 +311,17 @@ fn open_sandboxes(
     Sandboxes::open(&own, &settings).map_err(|error| Failure::Machine(error.to_string()))
 }
 
-fn open_registry(config: &Config, path: &Path) -> Result<Files, Failure> {
-    Files::open(
-        path,
-        &config.home.cache,
-        config.registry.keep_versions as usize,
-    )
-    .map_err(|error| {
+/// None where functions come from elsewhere than a directory.
+fn open_registry(config: &Config) -> Result<Option<Files>, Failure> {
+    let RegistryUrl::Files(path) = &config.registry.url else {
+        return Ok(None);
+    };
+    let keep_versions = config.registry.keep_versions as usize;
+    let opened = Files::open(path, &config.home.cache, keep_versions);
+    opened.map(Some).map_err(|error| {
         let path = path.display();
         Failure::Machine(format!(
-            "the registry {path} cannot be used: {error} (check [registry] url and its permissions)"
+            "the registry {path} cannot be used: {error} (check [registry] url, its permissions)"
         ))
     })
 }

@@ -73,7 +73,7 @@ pub enum Effect {
     Install {
         wanted: Wanted,
     },
-    /// Nobody waits for this any more: it took longer than allowed, or is of a version that is gone.
+    /// Nobody waits for this any more: it took too long, or is of a version that is gone.
     /// It may go on in the background and still tell its end.
     CancelInstall {
         wanted: Wanted,

@@ -2,8 +2,8 @@
 //!
 //! Nobody waits for a zygote. A cold call takes the best one that is live, and says which one it
 //! would rather have had (`demand`); that one is made behind its back, its ancestors first. When a
-//! zygote dies or a node cannot be made, its functions start from the nearest live ancestor at once,
-//! because live is all that is ever looked at.
+//! zygote dies or a node cannot be made, its functions start from the nearest live ancestor at
+//! once, because live is all that is ever looked at.
 
 use super::forest::Phase;
 use super::instance::InstanceState;

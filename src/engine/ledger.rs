@@ -219,7 +219,12 @@ mod tests {
         fn sums_are_those_of_the_receipts(
             steps in prop::collection::vec((0_u8..4, 0_usize..16, 0_u64..40), 1..200),
         ) {
-            let limit = Amount { memory: Bytes::new(100), descriptors: 40, processes: 20, instances: 9 };
+            let limit = Amount {
+                memory: Bytes::new(100),
+                descriptors: 40,
+                processes: 20,
+                instances: 9,
+            };
             let mut ledger = Ledger::new(limit);
             let mut charges: Vec<Charge> = Vec::new();
             for (step, place, memory) in steps {

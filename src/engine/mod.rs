@@ -1,8 +1,8 @@
 //! The truth about functions, calls, instances, zygotes, memory: events in, effects out.
 //! Imports base, policy.
 //!
-//! The worker is a value. It has no clock, no descriptor, no thread and no chance but its seed: it is
-//! a function of (limits, parameters, seed, timed events). Whoever drives it tells what happened
+//! The worker is a value. It has no clock, no descriptor, no thread and no chance but its seed: it
+//! is a function of (limits, parameters, seed, timed events). Whoever drives it tells what happened
 //! (`Event`) and does what is asked (`Effect`); the live driver does it with system calls, the
 //! simulator with a virtual clock.
 //!

@@ -171,7 +171,8 @@ pub enum End {
     Surplus,
     /// Idle longer than the policy keeps it.
     Expired,
-    /// A zygote that has forked often or lived long enough: children share its hash seed and layout.
+    /// A zygote that has forked often or lived long enough: children share its hash seed and
+    /// layout.
     Rotated,
     /// The tree has no such node any more.
     Uprooted,

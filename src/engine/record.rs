@@ -6,10 +6,10 @@
 //! ```
 //!
 //! The engine is a function of its state and its timed events, so a snapshot and what came after it
-//! is everything. Two segments are kept: when the current one is full it becomes the earlier one, so
-//! there are always at least N events to look back upon, and at most twice as many to keep. That the
-//! earlier one, replayed, ends exactly where the current one begins is the proof that nothing is
-//! missing.
+//! is everything. Two segments are kept: when the current one is full it becomes the earlier one,
+//! so there are always at least N events to look back upon, and at most twice as many to keep. That
+//! the earlier one, replayed, ends exactly where the current one begins is the proof that nothing
+//! is missing.
 
 use super::{Effect, Engine, Event};
 use crate::base::Time;

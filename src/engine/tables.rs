@@ -1,7 +1,7 @@
 //! The state x event tables of the four lives, found by trying: each event in each state.
 //!
-//! The tables are part of the documentation of `call`, `instance`, `zygote` and `function`. This test
-//! prints them anew and compares; `OLWORKER_UPDATE=1 cargo test tables` writes them.
+//! The tables are part of the documentation of `call`, `instance`, `zygote` and `function`. This
+//! test prints them anew and compares; `OLWORKER_UPDATE=1 cargo test tables` writes them.
 
 use super::call::CallState;
 use super::*;

@@ -2,15 +2,15 @@
 //!
 //! ```text
 //!        demanded                     installed, parent there
-//! absent ---------> installing, waiting ------------------> forking ---- Ready ----> live <--> frozen
+//! absent ---------> installing, waiting ---------------> forking ---- Ready ----> live <--> frozen
 //!   ^                       |                                  |                       |         |
 //!   |                       '-- failed --> (absent, backing off)'------ Kill, ---------'---------'
 //!   |                                              ^                    exits, fails         |
 //!   '----------------------------------------------'---- dying <-----------------------------'
 //! ```
 //!
-//! The first three are states of a node without a zygote (`forest`), the others of a zygote. While a
-//! node has none that is live, its functions start from its nearest live ancestor.
+//! The first three are states of a node without a zygote (`forest`), the others of a zygote. While
+//! a node has none that is live, its functions start from its nearest live ancestor.
 //!
 //! Every event in every state, as a test finds it out:
 //!

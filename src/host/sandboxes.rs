@@ -659,7 +659,7 @@ mod tests {
 
     #[test]
     fn ranges_are_disjoint_used_again_and_end() {
-        let last = u32::MAX - 3 * IDS;
+        let last = u32::MAX - 2 * IDS - 1;
         let mut ranges = Ranges {
             first_id: last,
             own_namespaces: true,

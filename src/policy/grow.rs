@@ -2,8 +2,8 @@
 //!
 //! A node that forks most of the time keeps callers waiting in its socket: it gets a second zygote,
 //! as a shop with one busy till opens another, and only that node, never the whole tree. A function
-//! that imports the same things at each cold start though the tree knows nothing of them gets a node
-//! of its own (`dynamic_zygotes`), below the best that there is.
+//! that imports the same things at each cold start though the tree knows nothing of them gets a
+//! node of its own (`dynamic_zygotes`), below the best that there is.
 
 use crate::base::Duration;
 

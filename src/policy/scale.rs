@@ -2,8 +2,9 @@
 //!
 //! The supermarket: a queue at the tills opens tills. At first, when nobody knows how long a
 //! customer takes, one for each who waits; later, when it is known, none for a customer whose turn
-//! comes before another till could be opened. Tills stay open as many as Little's law says (customers
-//! in the shop = arrivals a second * seconds each), with the square root of that as slack.
+//! comes before another till could be opened. Tills stay open as many as Little's law says
+//! (customers in the shop = arrivals a second * seconds each), with the square root of that as
+//! slack.
 //!
 //! Rejected: feedback controllers (they answer a burst one tick late, and tuning them is a trade of
 //! its own); opening one till a tick.

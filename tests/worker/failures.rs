@@ -183,22 +183,20 @@ fn limits_of_a_function_are_its_own(back_end: &str) {
     let code = "import time\ndef f(event):\n    time.sleep(1.5)\n    return 1\n";
     let settings = "[limits]\nmax_instances = 1\nqueue = 0\n";
     worker.put_directory("narrow", &[("f.py", code), ("ol.toml", settings)]);
-    std::thread::scope(|scope| {
-        let first = scope.spawn(|| worker.call("narrow", ""));
-        let mut refused = None;
-        while !first.is_finished() && refused.is_none() {
-            refused = Some(worker.call("narrow", "")).filter(|answer| answer.status != 200);
-        }
-        let refused = refused.expect("the second call has no place");
-        let answers = [refused, first.join().unwrap()];
-        let busy = answers
-            .iter()
-            .find(|answer| answer.status == 429)
-            .expect("one is refused");
-        expect(busy, 429, "too-many-calls", "queue");
-        assert!(busy.field("retry-after").is_some());
+    let answers: Vec<Answer> = std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..3)
+            .map(|_| scope.spawn(|| worker.call("narrow", "")))
+            .collect();
         assert_eq!(worker.call("neighbour", "").text(), "\"well\"");
+        calls.into_iter().map(|call| call.join().unwrap()).collect()
     });
+    let busy: Vec<&Answer> = answers
+        .iter()
+        .filter(|answer| answer.status != 200)
+        .collect();
+    assert_eq!(busy.len(), 2, "one of three has a place: {answers:?}");
+    expect(busy[0], 429, "too-many-calls", "queue");
+    assert!(busy[0].field("retry-after").is_some());
     let other = [
         ("f.py", code),
         ("ol.toml", "[[triggers.http]]\nmethod = \"GET\"\n"),

@@ -205,8 +205,8 @@ pub const MESSAGES: &[Message] = &[
         id: "0555ebd2b14f46c29ff42f6acb0d5cbb",
         level: Level::Warn,
         subject: "A sandbox held more memory than it may",
-        text: "The worker measured more than limits.mem_mb and killed the sandbox; its call is answered\n\
-               with sandbox-died. Raise mem_mb in the function's ol.toml if it needs more.",
+        text: "The worker measured more than limits.mem_mb and killed the sandbox; its call is\n\
+               answered with sandbox-died. Raise mem_mb in the function's ol.toml if need be.",
     },
 ];
 

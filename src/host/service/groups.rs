@@ -235,10 +235,15 @@ pub fn make(group: &Path) -> io::Result<()> {
 }
 
 /// Kills whatever lives in the group and below, waits until it is gone, removes the directories.
+/// A group that vanishes meanwhile was ended by somebody else: by another worker that starts.
 pub fn end(group: &Path) -> io::Result<()> {
-    fs::write(group.join("cgroup.kill"), "1")?;
-    wait_until_empty(group)?;
-    remove(group)
+    let ended = fs::write(group.join("cgroup.kill"), "1")
+        .and_then(|()| wait_until_empty(group))
+        .and_then(|()| remove(group));
+    match ended {
+        Err(_) if !group.exists() => Ok(()),
+        ended => ended,
+    }
 }
 
 /// Whether a process lives in the group or below.

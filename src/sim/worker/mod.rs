@@ -9,9 +9,9 @@
 //! The world does what the effects say and knows how long everything takes (`cost`); what it does
 //! becomes events at their times. It can do harm (`fault`): deaths at any moment, forks that are
 //! slow, fail or never answer, zygotes that run out of memory, clocks that jump, a machine under
-//! pressure. It keeps the engine's promises in a book of its own and panics when one is broken: each
-//! call ends once, each sandbox that was asked for is accounted for, and in the end everything is
-//! given back.
+//! pressure. It keeps the engine's promises in a book of its own and panics when one is broken:
+//! each call ends once, each sandbox that was asked for is accounted for, and in the end everything
+//! is given back.
 //!
 //! The seed determines everything, to the byte. Nothing here reads a clock.
 
