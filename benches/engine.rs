@@ -1,8 +1,8 @@
 //! How fast the engine is, and whether its cost grows with what it looks after.
 //!
-//! `cargo bench --bench engine` prints events a second with 100, 1,000, 10,000 and 100,000 instances
-//! of 1,000 functions, the ratio of the largest to the smallest, and fails when a warm call
-//! allocates. `-- --json` prints one object.
+//! `cargo bench --bench engine` prints events a second with 100, 1,000, 10,000 and 100,000
+//! instances of 1,000 functions, the ratio of the largest to the smallest, and fails when a warm
+//! call allocates. `-- --json` prints one object.
 #![expect(
     clippy::print_stdout,
     reason = "what a benchmark has to say goes to stdout"
@@ -238,7 +238,7 @@ fn main() {
     }
     for (instances, rate) in &rates {
         println!(
-            "{instances:>7} instances of {:>4} functions  {:>6.2} M events/s  {:.2} of the smallest",
+            "{instances:>7} instances of {:>4} functions  {:>6.2} M events/s  {:.2} of the least",
             u32::min(FUNCTIONS, *instances),
             rate / 1e6,
             rate / smallest,

@@ -49,6 +49,7 @@ mod record;
 mod serve;
 mod start;
 #[cfg(test)]
+#[path = "tests/tables.rs"]
 mod tables;
 mod view;
 mod zygote;

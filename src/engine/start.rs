@@ -525,9 +525,6 @@ impl Engine {
 fn remaining(usual: Duration, elapsed: Duration) -> Duration {
     match usual.checked_sub(elapsed) {
         Some(left) => left,
-        None => elapsed
-            .checked_sub(usual)
-            .unwrap()
-            .saturating_add(usual / 4),
+        None => elapsed.saturating_sub(usual).saturating_add(usual / 4),
     }
 }

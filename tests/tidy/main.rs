@@ -126,9 +126,12 @@ struct Banned {
     but_in: &'static [&'static str],
 }
 
-const FILE_LINES_MAX: usize = 800;
+const FILE_LINES_MAX: usize = 850;
+/// Tests are lists of cases: read from one end to the other, not lived in.
+const TEST_FILE_LINES_MAX: usize = 1100;
 const LINE_CHARS_MAX: usize = 100;
-const FUNCTION_LINES_MAX: usize = 70;
+const FUNCTION_LINES_MAX: usize = 80;
+const TEST_FUNCTION_LINES_MAX: usize = 100;
 
 /// What may lie in the root; hidden files of editors and what git ignores are nobody's business.
 const ROOT: &[&str] = &[
@@ -459,17 +462,23 @@ fn nothing_is_too_long() {
 fn too_long(source: &Source) -> Vec<String> {
     let mut offences = long_lines(&source.path, &source.text);
     let lines = source.text.lines().count();
-    if lines > FILE_LINES_MAX {
+    let is_test = source.path.starts_with("tests/");
+    let (file_max, function_max) = if is_test {
+        (TEST_FILE_LINES_MAX, TEST_FUNCTION_LINES_MAX)
+    } else {
+        (FILE_LINES_MAX, FUNCTION_LINES_MAX)
+    };
+    if lines > file_max {
         offences.push(format!(
-            "{}: {lines} lines (at most {FILE_LINES_MAX})",
+            "{}: {lines} lines (at most {file_max})",
             source.path
         ));
     }
     for (name, line, lines) in source.functions() {
-        if lines > FUNCTION_LINES_MAX {
+        if lines > function_max {
             let path = &source.path;
             offences.push(format!(
-                "{path}:{line}: fn {name} has {lines} lines (at most {FUNCTION_LINES_MAX})"
+                "{path}:{line}: fn {name} has {lines} lines (at most {function_max})"
             ));
         }
     }
@@ -659,11 +668,14 @@ fn the_other_rules_see_what_they_are_for() {
     );
     let long = format!(
         "fn f() {{\n{}}}\nfn g();",
-        "x;\n".repeat(FUNCTION_LINES_MAX)
+        "x;\n".repeat(TEST_FUNCTION_LINES_MAX)
     );
     assert_eq!(too_long(&in_file(path, &long)).len(), 1);
     assert_eq!(too_long(&in_file(path, &"x".repeat(101))).len(), 1);
-    assert_eq!(too_long(&in_file(path, &"x\n".repeat(801))).len(), 1);
+    assert_eq!(
+        too_long(&in_file(path, &"x\n".repeat(TEST_FILE_LINES_MAX + 1))).len(),
+        1
+    );
     let said = "fn f() { log::warn!(event = \"worker-ready\"; \"\"); }";
     assert_eq!(
         unknown_events(&in_file(path, said)).len(),

@@ -38,16 +38,16 @@ fn settings() -> FunctionSettings {
     }
 }
 
-fn tree() -> Box<ZygoteTree> {
+fn tree() -> ZygoteTree {
     let mut tree = Tree::new();
     let added = tree.add(NodeId::ROOT, vec![Package::parse("numpy")]);
     added.expect("a small tree");
-    Box::new(ZygoteTree {
+    ZygoteTree {
         generation: 1,
         tree,
         weights: Weights::new(),
         installed: vec![NUMPY],
-    })
+    }
 }
 
 impl Scene {
@@ -158,7 +158,8 @@ const fn trial(name: &'static str, act: fn(&mut Scene) -> Vec<Effect>) -> Trial 
 fn table(states: &[(&str, Scene)], trials: &[Trial], state_of: fn(&Scene) -> String) -> String {
     let mut text = String::from("```text\n");
     for (name, scene) in states {
-        text.push_str(&format!("{name}\n"));
+        text.push_str(name);
+        text.push('\n');
         let before = state_of(scene);
         let mut idle = Vec::new();
         for trial in trials {
@@ -174,7 +175,9 @@ fn table(states: &[(&str, Scene)], trials: &[Trial], state_of: fn(&Scene) -> Str
             }
         }
         for line in wrapped("nothing follows: ", &idle) {
-            text.push_str(&format!("  {line}\n"));
+            text.push_str("  ");
+            text.push_str(&line);
+            text.push('\n');
         }
         text.push('\n');
     }
@@ -253,7 +256,9 @@ fn instance_states() -> Vec<(&'static str, Scene)> {
 /// A call whose instance is being forked from a zygote of the root.
 fn from_zygote() -> Scene {
     let mut scene = Scene::with(FunctionSettings::DEFAULT, 1, None);
-    scene.tell(Event::TreeChanged { tree: tree() });
+    scene.tell(Event::TreeChanged {
+        tree: Box::new(tree()),
+    });
     let zygote = scene.zygote();
     scene.tell(Event::ZygoteReady { zygote });
     scene.call()
@@ -513,7 +518,7 @@ fn zygote_states() -> Vec<(&'static str, Scene)> {
         let mut scene = Scene::with(settings(), 1, install);
         let tree = Box::new(ZygoteTree {
             installed,
-            ..*tree()
+            ..tree()
         });
         scene.tell(Event::TreeChanged { tree });
         scene
