@@ -2,7 +2,7 @@
 //! runtimes.
 //!
 //! ```text
-//! beside the executable          target/release/{ol,olworker,libolworker.so}
+//! beside the executable          target/release/{ol,olworker,libolworker.so,deps/libolworker.so}
 //! the source tree                runtimes/, of the tree the executable lies in or was built from
 //! installed                      /usr/lib/olworker/{olworker,libolworker.so,runtimes/}
 //! ```
@@ -78,7 +78,13 @@ impl Places {
 
     /// What a zygote loads into its interpreter.
     pub fn library(&self) -> Result<PathBuf, Missing> {
-        let mut places = self.beside(LIBRARY);
+        let mut places = Vec::new();
+        if let (Some(directory), false) = (self.executable.parent(), self.is_installed()) {
+            // Cargo puts it here whenever it builds it, but one level up only where it was asked
+            // for by name: what lies there may be missing, or older than the program.
+            places.push(directory.join("deps").join(LIBRARY));
+        }
+        places.extend(self.beside(LIBRARY));
         places.push(Path::new(INSTALLED).join(LIBRARY));
         first(LIBRARY, places, Path::is_file)
     }
@@ -189,6 +195,20 @@ mod tests {
             );
             assert_eq!(places.runtimes().unwrap(), tree.0.join("runtimes"));
         }
+    }
+
+    #[test]
+    fn the_library_of_this_build_is_taken_not_one_that_was_left() {
+        let old = "target/debug/libolworker.so";
+        let new = "target/debug/deps/libolworker.so";
+        let tree = Tree::new("newest", &["target/debug/olworker", old, new]);
+        for executable in ["target/debug/olworker", "target/debug/deps/cli-1"] {
+            let found = tree.places(executable).library().unwrap();
+            assert_eq!(found, tree.0.join(new));
+        }
+        fs::remove_file(tree.0.join(old)).unwrap();
+        let found = tree.places("target/debug/ol").library().unwrap();
+        assert_eq!(found, tree.0.join(new));
     }
 
     #[test]
