@@ -334,7 +334,7 @@ mod tests {
     use std::io::Read;
     use std::net::{TcpListener, TcpStream};
     use std::os::unix::fs::PermissionsExt;
-    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::os::unix::net::UnixStream;
 
     /// A directory that is gone afterwards.
     struct Scratch(PathBuf);
@@ -368,7 +368,7 @@ mod tests {
         let mode = std::fs::metadata(file.path()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o660);
         UnixStream::connect(scratch.socket()).unwrap();
-        drop(listener);
+        close(&listener);
         file.remove();
         assert!(!scratch.socket().exists());
     }
@@ -376,12 +376,24 @@ mod tests {
     #[test]
     fn a_stale_socket_file_is_replaced_a_live_one_is_not() {
         let scratch = Scratch::new("stale");
-        drop(UnixListener::bind(scratch.socket()).unwrap());
+        leave_stale(&scratch.socket());
         let (listener, _) = unix(&scratch.socket(), None).unwrap();
         assert_eq!(why(unix(&scratch.socket(), None)), Why::Taken);
         UnixStream::connect(scratch.socket()).unwrap();
-        drop(listener);
+        close(&listener);
         unix(&scratch.socket(), None).unwrap();
+    }
+
+    /// Closed for whoever still has it, too: a program that another test starts holds a copy of
+    /// every descriptor until it executes.
+    fn close(listener: &OwnedFd) {
+        rustix::net::shutdown(listener, rustix::net::Shutdown::Both).unwrap();
+    }
+
+    /// A socket file that nobody listens on.
+    fn leave_stale(path: &Path) {
+        let socket = stream_socket(AddressFamily::UNIX).unwrap();
+        rustix::net::bind(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
     }
 
     #[test]
@@ -389,7 +401,7 @@ mod tests {
         let scratch = Scratch::new("race");
         for _ in 0..20 {
             let path = scratch.socket();
-            drop(UnixListener::bind(&path).unwrap());
+            leave_stale(&path);
             let results = std::thread::scope(|scope| {
                 let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| unix(&path, None))).collect();
                 starts
@@ -401,7 +413,7 @@ mod tests {
             assert_eq!(won, 1, "{results:?}");
             UnixStream::connect(&path).unwrap();
             for (listener, file) in results.into_iter().flatten() {
-                drop(listener);
+                close(&listener);
                 file.remove();
             }
             assert!(!path.exists());
@@ -412,7 +424,7 @@ mod tests {
     fn a_successors_socket_file_is_left_alone() {
         let scratch = Scratch::new("successor");
         let (old, file) = unix(&scratch.socket(), None).unwrap();
-        drop(old);
+        close(&old);
         let (_new, _) = unix(&scratch.socket(), None).unwrap();
         file.remove();
         UnixStream::connect(scratch.socket()).unwrap();

@@ -10,6 +10,7 @@ use olworker::host::jail::{BaseSpec, Ground, Interpreter, PrivateMounts};
 use olworker::host::sandboxes::{FamilyKey, Sandboxes, Settings};
 use olworker::host::service::Survey;
 use olworker::host::zygote::{Zygote, ZygoteEvent};
+use olworker::sys::clock;
 use olworker::wire::call::{CallHead, StartKind};
 use olworker::wire::text::TextList;
 use olworker::wire::{AnswerDecoder, AnswerEvent, FailureCode};
@@ -19,6 +20,7 @@ use std::fs::{self, File};
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// Nothing here takes longer on the slowest machine that should pass.
 const PATIENCE: Timespec = Timespec {
@@ -376,6 +378,22 @@ pub fn next_event(zygote: &mut Zygote) -> ZygoteEvent {
             Some(event) => return event,
             None => wait_for(zygote.control(), PollFlags::IN),
         }
+    }
+}
+
+/// Waits for something that no descriptor tells of.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = clock::now();
+    let pause = Timespec {
+        tv_sec: 0,
+        tv_nsec: 1_000_000,
+    };
+    while !holds() {
+        assert!(
+            clock::now().since(begin) < Duration::from_mins(1),
+            "{what}: not within a minute"
+        );
+        poll(&mut [], Some(&pause)).unwrap();
     }
 }
 
