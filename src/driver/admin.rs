@@ -2,21 +2,44 @@
 
 use super::front::Client;
 use super::stats::Gauge;
+use super::streams::Source;
 use super::worker::{Done, Phase, Worker};
 use crate::base::FunctionName;
 use crate::engine::{Engine, NodeView, ZygoteState};
-use crate::host::function_log;
+use crate::host::code::Files;
+use crate::host::function_log::{self, Follower};
 use crate::host::log as sink;
 use crate::http::{Code, Problem};
 use crate::policy::NodeId;
 use serde_json::{Value, json};
 use std::fmt::Write;
+use std::path::PathBuf;
 
+/// Clients whose log is about to be read.
+const LOG_READERS_MAX: usize = 256;
 /// Lines of a log that are told unless another number is asked for.
 const LOG_LINES: usize = 100;
 const JSON: (&str, &[u8]) = ("Content-Type", b"application/json");
 const TEXT: (&str, &[u8]) = ("Content-Type", b"text/plain; charset=utf-8");
 const PROMETHEUS: (&str, &[u8]) = ("Content-Type", b"text/plain; version=0.0.4; charset=utf-8");
+
+/// A client that reads a function's log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LogReader {
+    client: Client,
+    name: FunctionName,
+    lines: usize,
+    follows: bool,
+    /// What was printed before it asked is not in the batch that is being written, but in the next.
+    is_next: bool,
+}
+
+/// What a helper read for one.
+#[derive(Debug)]
+pub(super) enum LogText {
+    Lines(Vec<u8>),
+    Follower(Box<Follower>),
+}
 
 impl Worker {
     pub(super) fn answer_json(&mut self, client: Client, status: u16, value: &Value) {
@@ -155,28 +178,68 @@ impl Worker {
         self.answer_json(client, 200, &json!({ "trees": copies }));
     }
 
-    /// The last lines of a function's log.
+    /// The last lines of a function's log, and, if it is followed, those to come.
     pub(super) fn show_log(&mut self, client: Client, name: FunctionName) {
-        let query = self
-            .front
-            .request(client)
-            .and_then(|request| request.head.query());
-        let count = query
-            .into_iter()
-            .flat_map(|query| query.split('&'))
-            .find_map(|pair| pair.strip_prefix("n=")?.parse().ok())
-            .unwrap_or(LOG_LINES);
-        let files = self.outputs.logs().files(&name);
-        let job = move || Done::Log(client, function_log::tail(&files, count));
-        if self.helpers.submit(job).is_err() {
-            let problem = Problem::new(Code::Overloaded, "the helpers are busy");
-            self.refuse(client, &problem);
+        if self.outputs.readers.len() == LOG_READERS_MAX {
+            let problem = Problem::new(Code::Overloaded, "as many readers of logs as there may be");
+            return self.refuse(client, &problem);
+        }
+        let request = self.front.request(client);
+        let query = request.and_then(|request| request.head.query());
+        let pairs = || query.into_iter().flat_map(|query| query.split('&'));
+        let value = |name: &str| {
+            let mut values = pairs().filter_map(|pair| pair.split_once('='));
+            values.find_map(|(key, value)| (key == name).then_some(value))
+        };
+        let reader = LogReader {
+            client,
+            name,
+            lines: value("n")
+                .and_then(|count| count.parse().ok())
+                .unwrap_or(LOG_LINES),
+            follows: value("follow").is_some_and(|value| !matches!(value, "0" | "false")),
+            is_next: self.outputs.is_writing(),
+        };
+        self.outputs.readers.push(reader);
+        if self.outputs.is_written() {
+            self.serve_log_readers();
         }
     }
 
-    pub(super) fn log_read(&mut self, client: Client, text: std::io::Result<Vec<u8>>) {
-        match text {
-            Ok(text) => self.front.answer(client, 200, &[TEXT], &text),
+    /// Has helpers read for those who have waited long enough: everything that was printed before
+    /// they asked is in the file.
+    pub(super) fn serve_log_readers(&mut self) {
+        let is_written = self.outputs.is_written();
+        let mut ready = Vec::new();
+        self.outputs.readers.retain_mut(|reader| {
+            let is_ready = is_written || !core::mem::take(&mut reader.is_next);
+            if is_ready {
+                ready.push(*reader);
+            }
+            !is_ready
+        });
+        for reader in ready {
+            let files = function_log::files(&self.config.home.function_logs(), &reader.name);
+            let registry = self.registry.clone();
+            let job = move || Done::Log(reader, read_log(&files, &reader, registry.as_ref()));
+            if self.helpers.submit(job).is_err() {
+                let problem = Problem::new(Code::Overloaded, "the helpers are busy");
+                self.refuse(reader.client, &problem);
+            }
+        }
+    }
+
+    pub(super) fn log_read(&mut self, reader: LogReader, read: std::io::Result<Option<LogText>>) {
+        let client = reader.client;
+        match read {
+            Ok(Some(LogText::Lines(text))) => self.front.answer(client, 200, &[TEXT], &text),
+            Ok(Some(LogText::Follower(follower))) => {
+                self.begin_stream(client, Source::Log(reader.name, follower));
+            }
+            Ok(None) => {
+                let detail = "the registry has none of this name, and it has printed nothing";
+                self.refuse(client, &Problem::new(Code::NoSuchFunction, detail));
+            }
             Err(error) => {
                 log::error!("a function's log cannot be read: {error}");
                 let problem = Problem::new(Code::Overloaded, "the log cannot be read now");
@@ -229,6 +292,25 @@ impl Worker {
         }
         self.front.answer(client, 200, &[TEXT], body.as_bytes());
     }
+}
+
+/// None: there is no such function. Blocks.
+fn read_log(
+    files: &[PathBuf; 2],
+    reader: &LogReader,
+    registry: Option<&Files>,
+) -> std::io::Result<Option<LogText>> {
+    if !files.iter().any(|file| file.exists())
+        && let Some(registry) = registry
+        && registry.get(&reader.name)?.is_none()
+    {
+        return Ok(None);
+    }
+    Ok(Some(if reader.follows {
+        LogText::Follower(Box::new(Follower::new(files, reader.lines)?))
+    } else {
+        LogText::Lines(function_log::tail(files, reader.lines)?)
+    }))
 }
 
 fn node_json(engine: &Engine, nodes: &[NodeView], copy: u32, id: NodeId) -> Value {

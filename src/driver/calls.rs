@@ -40,6 +40,10 @@ impl CallId {
         Self { text }
     }
 
+    pub const fn bytes(&self) -> [u8; Self::BYTES] {
+        self.text
+    }
+
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.text).expect("hexadecimal digits are ASCII")
     }

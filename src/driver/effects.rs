@@ -1,5 +1,6 @@
 //! What the engine says shall be done, done.
 
+use super::calls::Stage;
 use super::worker::Worker;
 use crate::base::Duration;
 use crate::engine::{CallKey, Effect, Event, Refusal};
@@ -49,9 +50,14 @@ impl Worker {
 
     /// The engine ends a call.
     fn refuse_by_engine(&mut self, call: CallKey, reason: Refusal, retry_after: Option<Duration>) {
-        let Some(ended) = self.calls.remove(call) else {
+        let Some(mut ended) = self.calls.remove(call) else {
             return;
         };
+        if let Stage::With(instance) = ended.stage {
+            ended.status = words(reason).0.status();
+            let sample = self.sample(&ended, instance);
+            self.trace.push(sample, self.now);
+        }
         let Some(client) = ended.client else { return };
         if ended.is_answering {
             return self.front.abort(client);

@@ -16,7 +16,7 @@ use crate::base::{FunctionName, PackageSet, Slab, Time};
 use crate::config::function::{self, FunctionSettings};
 use crate::engine::{CallKey, FunctionKey};
 use crate::host::code::{Bad, Files, Found, Image, Stamp, Upload, Version};
-use crate::host::requirements;
+use crate::host::{imports, requirements};
 use crate::wire::text::TextList;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -42,6 +42,10 @@ pub struct Code {
     pub environment: TextList,
     /// What it asks for, dependencies included as far as they are listed.
     pub packages: PackageSet,
+    /// What its entry file imports, as far as reading it tells.
+    pub imports: Arc<[String]>,
+    /// As the registry numbers its uploads; 0 when it was put there by hand.
+    pub version: u64,
     stamp: Stamp,
 }
 
@@ -130,7 +134,7 @@ impl Check {
         let found = match registry.find(&self.name) {
             Ok(None) => Finding::Absent,
             Ok(Some(found)) if self.known.as_ref() == Some(&found.stamp) => Finding::Same,
-            Ok(Some(found)) => match load(registry, found) {
+            Ok(Some(found)) => match load(registry, &self.name, found) {
                 Ok(code) => Finding::Code(Box::new(code)),
                 Err(bad) => Finding::Bad(bad.to_string()),
             },
@@ -145,14 +149,17 @@ impl Check {
 }
 
 /// The code of an entry. Blocks: for helpers.
-pub fn load(registry: &Files, found: Found) -> Result<Code, Bad> {
+pub fn load(registry: &Files, name: &FunctionName, found: Found) -> Result<Code, Bad> {
     let image = registry.load(&found)?;
     let settings = settings(&image)?;
-    code(image, settings, found.stamp)
+    let version = registry.version_of(name, &image).map_err(Bad::Host)?;
+    code(image, settings, version, found.stamp)
 }
 
-fn code(image: Image, settings: FunctionSettings, stamp: Stamp) -> Result<Code, Bad> {
+fn code(image: Image, settings: FunctionSettings, version: u64, stamp: Stamp) -> Result<Code, Bad> {
     let packages = requirements::of(&image.path)?;
+    let entry = image.path.join(entry_file(&settings));
+    let imports = imports::of(&entry).map_err(Bad::Host)?;
     let own = settings
         .environment
         .iter()
@@ -169,6 +176,8 @@ fn code(image: Image, settings: FunctionSettings, stamp: Stamp) -> Result<Code, 
         settings: Arc::new(settings),
         environment,
         packages,
+        imports: imports.into(),
+        version,
         stamp,
     })
 }
@@ -197,8 +206,8 @@ pub fn settings(image: &Image) -> Result<FunctionSettings, Bad> {
     Ok(settings)
 }
 
-/// The file that a call begins with must be there.
-fn check_entry(image: &Image, settings: &FunctionSettings) -> Result<(), Bad> {
+/// The file that a call begins with, below the image.
+fn entry_file(settings: &FunctionSettings) -> String {
     let set = |name: &str| settings.environment.get(name);
     let module = |entry: &String| {
         let module = entry.split(':').next().unwrap_or(entry);
@@ -207,7 +216,11 @@ fn check_entry(image: &Image, settings: &FunctionSettings) -> Result<(), Bad> {
     let entry = set("OL_ENTRY_FILE")
         .cloned()
         .or_else(|| set("OL_WSGI_ENTRY").or(set("OL_ASGI_ENTRY")).map(module));
-    let entry = entry.unwrap_or_else(|| "f.py".to_owned());
+    entry.unwrap_or_else(|| "f.py".to_owned())
+}
+
+fn check_entry(image: &Image, settings: &FunctionSettings) -> Result<(), Bad> {
+    let entry = entry_file(settings);
     let package = image
         .path
         .join(entry.trim_end_matches(".py"))
@@ -235,7 +248,8 @@ impl Put {
         let found = registry.find(&self.name).map_err(Bad::Host)?;
         // Removed again at once by somebody else: as if it had been removed a moment later.
         let stamp = found.map_or_else(Stamp::default, |found| found.stamp);
-        Ok((version, code(image, settings, stamp)?))
+        let code = code(image, settings, version.number, stamp)?;
+        Ok((version, code))
     }
 }
 
@@ -263,6 +277,10 @@ impl Functions {
 
     pub fn get(&self, key: FunctionKey) -> Option<&Function> {
         self.slab.get(key.alike())
+    }
+
+    pub fn named(&self, name: &FunctionName) -> Option<&Function> {
+        self.get(*self.by_name.get(name)?)
     }
 
     /// How many names are known.

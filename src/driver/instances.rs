@@ -9,7 +9,7 @@
 //! An instance that has exited may have answered a moment before: its end is told only after
 //! everything it said was heard. Whether user code met a call is read from the page it shares.
 
-use super::outputs::{self, OutputKey};
+use super::outputs::{self, OutputKeys};
 use super::stats::{Counted, Timed};
 use super::token::Owner;
 use super::worker::Worker;
@@ -20,6 +20,7 @@ use crate::host::instance::{Instance, Network, Order};
 use crate::host::sandboxes::FamilyKey;
 use crate::io::{Handle, Interest};
 use crate::wire::AnswerDecoder;
+use rustix::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ pub(super) struct Line {
     pub(super) asked: Time,
     pub(super) connection: Option<Handle>,
     exit: Option<Handle>,
-    pub(super) output: Option<OutputKey>,
+    pub(super) outputs: OutputKeys,
     pub(super) decoder: AnswerDecoder,
     /// Frames that wait for the one before to leave.
     pub(super) out: Vec<u8>,
@@ -60,6 +61,8 @@ pub(super) struct Line {
     pub(super) calls: u64,
     /// It is among those whose memory is measured.
     pub(super) is_measured: bool,
+    /// What it held then; 0 before the first measurement.
+    pub(super) memory_bytes: u64,
     /// The process is reaped; its connection may hold its last words.
     pub(super) ended: Option<Cause>,
 }
@@ -138,7 +141,7 @@ impl Worker {
         let known = self.functions.get(function).ok_or("the function is gone")?;
         let code = known.code.as_ref().ok_or("the function has no code")?;
         let confinement = super::settings::confinement(&self.config, &code.settings);
-        let (reader, writer) = outputs::pipe().map_err(|error| error.to_string())?;
+        let (readers, [stdout, stderr]) = outputs::pipes().map_err(|error| error.to_string())?;
         let order = Order {
             id: Owner::Instance.token(key).0,
             code: &code.image.path,
@@ -153,7 +156,8 @@ impl Worker {
                     tenant: function.pack(),
                 },
             },
-            log: rustix::fd::AsFd::as_fd(&writer),
+            stdout: stdout.as_fd(),
+            stderr: stderr.as_fd(),
         };
         let name = known.name;
         let (family, instance, origin) = match origin {
@@ -175,8 +179,8 @@ impl Worker {
                 (family, instance, Some(self.nests.label(node)))
             }
         };
-        let output = self.outputs.begin(key, name, reader, &mut self.io);
-        self.draw_line(key, function, (family, instance), origin, output);
+        let outputs = self.outputs.begin(key, name, readers, &mut self.io);
+        self.draw_line(key, function, (family, instance), origin, outputs);
         Ok(())
     }
 
@@ -187,7 +191,7 @@ impl Worker {
         function: FunctionKey,
         (family, mut instance): (FamilyKey, Instance),
         origin: Option<Rc<str>>,
-        output: Option<OutputKey>,
+        outputs: OutputKeys,
     ) {
         let connection = instance.take_connection();
         let line = Line {
@@ -197,7 +201,7 @@ impl Worker {
             asked: self.now,
             connection: self.io.add(connection, Owner::Instance.token(key)).ok(),
             exit: None,
-            output,
+            outputs,
             decoder: AnswerDecoder::new(),
             out: Vec::new(),
             is_sending: false,
@@ -208,6 +212,7 @@ impl Worker {
             body_open: false,
             calls: 0,
             is_measured: false,
+            memory_bytes: 0,
             ended: None,
             instance,
         };

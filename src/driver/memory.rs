@@ -82,9 +82,10 @@ impl Worker {
     }
 
     pub(super) fn measured(&mut self, key: InstanceKey, bytes: u64) {
-        let Some(line) = self.lines.get(key) else {
+        let Some(line) = self.lines.get_mut(key) else {
             return;
         };
+        line.memory_bytes = bytes;
         let code = self
             .functions
             .get(line.function)

@@ -21,7 +21,9 @@ mod service;
 pub mod settings;
 mod start;
 pub mod stats;
+mod streams;
 pub mod token;
+mod trace;
 mod worker;
 mod zygotes;
 

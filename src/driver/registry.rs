@@ -10,6 +10,7 @@
 
 use super::front::Client;
 use super::functions::{self, Code as Loaded, Put};
+use super::outputs;
 use super::worker::{self, Worker};
 use crate::base::FunctionName;
 use crate::config::words::OnHangup;
@@ -20,6 +21,7 @@ use crate::http::{Code, Problem};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Uploads whose bodies are on their way at once: each may hold `[http] max_body_mb` of memory.
@@ -212,11 +214,13 @@ impl Worker {
     }
 
     pub(super) fn remove_function(&mut self, client: Client, name: FunctionName) {
+        let logs = Arc::clone(self.outputs.logs());
         self.ask_registry(client, move |registry| match registry.delete(&name) {
-            Ok(true) => (
-                Change::Removed(name),
-                Ok((200, json!({ "removed": name.as_str() }))),
-            ),
+            Ok(true) => {
+                outputs::lock(&logs).remove(&name);
+                let answer = json!({ "removed": name.as_str() });
+                (Change::Removed(name), Ok((200, answer)))
+            }
             Ok(false) => (Change::Nothing, Err(missing())),
             Err(error) => (Change::Nothing, Err(failed(&error))),
         });
@@ -360,7 +364,7 @@ fn again(registry: &Files, mut upload: Upload) -> Outcome {
                 .find(&name)
                 .map_err(|error| failed(&error))?
                 .ok_or_else(missing)?;
-            let code = functions::load(registry, found).map_err(refused)?;
+            let code = functions::load(registry, &name, found).map_err(refused)?;
             let mut answer = version_json(&version);
             answer["name"] = json!(name.as_str());
             Ok((code, answer))

@@ -58,9 +58,7 @@ impl Worker {
             Some(code.settings.runtime.unwrap_or(self.config.limits.runtime))
         });
         let (taken, is_last) = encode(&self.front, client, record, runtime, &mut out);
-        if let Some(output) = line.output {
-            self.outputs.call_given(output, record.id);
-        }
+        self.outputs.call_given(line.outputs, record.id);
         if !core::mem::replace(&mut line.is_measured, true) {
             self.meter.want(key, self.now);
         }
@@ -298,7 +296,7 @@ impl Worker {
         if !line.is_busy {
             let is_first = line.calls == 1;
             let asked = line.asked;
-            self.answered(call, is_first.then_some(asked));
+            self.answered(call, key, is_first.then_some(asked));
         }
         let Some(verdict) = verdict else {
             if let Some(line) = self.lines.get_mut(key) {
@@ -324,8 +322,10 @@ impl Worker {
     }
 
     /// A client has its whole answer: what that took.
-    fn answered(&mut self, call: CallKey, asked: Option<Time>) {
+    fn answered(&mut self, call: CallKey, key: InstanceKey, asked: Option<Time>) {
         if let Some(record) = self.calls.get(call) {
+            let sample = self.sample(record, key);
+            self.trace.push(sample, self.now);
             self.stats
                 .record(Timed::Call, self.now.since(record.arrived));
             self.stats
@@ -375,8 +375,10 @@ impl Worker {
     pub(super) fn writable(&mut self, client: Client) {
         let call = self.calls.of_client(client);
         let stage = call.and_then(|call| Some(self.calls.get(call)?.stage));
-        if let Some(Stage::With(instance)) = stage {
-            self.resume(instance);
+        match stage {
+            Some(Stage::With(instance)) => self.resume(instance),
+            Some(_) => {}
+            None => self.stream_writable(client),
         }
     }
 

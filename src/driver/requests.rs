@@ -81,10 +81,7 @@ impl Worker {
             Route::FunctionVersions(name) => self.list_versions(client, name),
             Route::FunctionRollback(name) => self.roll_back(client, name),
             Route::Logs(name) => self.show_log(client, name),
-            Route::Trace => {
-                let detail = "this worker records no trace";
-                self.refuse(client, &Problem::new(Code::NotFound, detail));
-            }
+            Route::Trace => self.show_trace(client),
         }
     }
 
@@ -206,6 +203,7 @@ impl Worker {
             code.packages.clone(),
         ));
         let version = known.version;
+        self.record_function(function);
         self.tell(Event::FunctionDeployed {
             function,
             version,
@@ -227,6 +225,7 @@ impl Worker {
 
     fn hung_up(&mut self, client: Client) {
         self.uploads.forget(client);
+        self.streams.forget(client);
         let Some(call) = self.calls.of_client(client) else {
             return;
         };

@@ -69,6 +69,7 @@ impl Worker {
         };
         self.manager.stopping("draining");
         self.front.drain();
+        self.end_followers();
         if accept {
             self.front.stop_accepting(&mut self.io);
         }
@@ -113,6 +114,10 @@ impl Worker {
         self.front
             .set_limits(front::Limits::new(&self.config.http, &IO_LIMITS));
         self.functions.set_cache(self.config.registry.cache);
+        self.outputs.set_bound(self.config.log.function_log_bytes);
+        if let Err(error) = self.trace.configure(&self.config) {
+            log::error!("the trace cannot be recorded: {error}");
+        }
         let params = self.params();
         self.tell(Event::ConfigChanged {
             params: Box::new(params),

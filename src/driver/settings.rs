@@ -12,8 +12,9 @@ use std::time::Duration;
 
 /// Descriptors that the worker keeps for itself, clients apart: listeners, logs, helpers, the ring.
 const DESCRIPTORS_RESERVED: u64 = 256;
-/// Descriptors that one instance costs the worker: its socket, pidfd, log pipe, cgroup, seen page.
-const DESCRIPTORS_OF_AN_INSTANCE: u64 = 6;
+/// Descriptors that one instance costs the worker: its socket, pidfd, two log pipes, cgroup, seen
+/// page.
+const DESCRIPTORS_OF_AN_INSTANCE: u64 = 7;
 
 /// What is true for the whole worker. `descriptors`: this process's own limit; `cpus`: what a
 /// "multitree" has copies for.
@@ -143,6 +144,7 @@ mod tests {
         let mut config = config();
         config.http.max_connections = 10_000;
         assert_eq!(params(&config, 20_000, 2).descriptors, 9_744);
-        assert_eq!(params(&config, 1_024, 2).descriptors, 6);
+        let least = DESCRIPTORS_OF_AN_INSTANCE as u32;
+        assert_eq!(params(&config, 1_024, 2).descriptors, least);
     }
 }

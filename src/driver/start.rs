@@ -13,7 +13,9 @@ use super::outputs::Outputs;
 use super::registry::Uploads;
 use super::settings;
 use super::stats::Stats;
+use super::streams::Streams;
 use super::token::Owner;
+use super::trace::Recorder;
 use super::worker::{Origin, Phase, Worker};
 use super::zygotes::Nests;
 use crate::base::{Key, Limits, Time};
@@ -26,7 +28,6 @@ use crate::config::{Config, Machine};
 use crate::engine::Engine;
 use crate::host::code::Files;
 use crate::host::family::SlotDefaults;
-use crate::host::function_log::FunctionLogs;
 use crate::host::helper::Helpers;
 use crate::host::jail::{BaseSpec, Ground, Interpreter, PrivateMounts};
 use crate::host::log as sink;
@@ -208,10 +209,11 @@ fn assemble(config: Config, origin: Origin, parts: Parts) -> Result<(Worker, Soc
     let helpers_done = watched(&mut io, finished, Owner::Helper)?;
     let registry = open_registry(&config)?;
     let limits = Limits::DEFAULT;
-    let logs = FunctionLogs::open(&config.home.function_logs(), config.log.function_log_bytes)
+    let logs = config.home.function_logs();
+    let bytes_max = config.log.function_log_bytes;
+    let outputs = Outputs::new(limits.instances as usize, &logs, bytes_max, &mut io)
         .map_err(machine("the logs of functions"))?;
-    let outputs =
-        Outputs::new(limits.instances as usize + 1, logs, &mut io).map_err(machine("pipes"))?;
+    let trace = Recorder::new(&config).map_err(machine("the recorded trace"))?;
     let params = settings::params(&config, origin.descriptors, origin.machine.cpus);
     let seed = size::random_u64();
     let worker = Worker {
@@ -227,9 +229,12 @@ fn assemble(config: Config, origin: Origin, parts: Parts) -> Result<(Worker, Soc
         calls: Calls::new(limits.calls as usize, clients_max, (seed >> 32) as u32),
         uploads: Uploads::default(),
         stats: Stats::default(),
+        streams: Streams::default(),
+        trace,
         engine: Engine::new(limits, params, seed),
         phase: Phase::Serving,
         now,
+        wall: clock::wall(),
         io,
         front,
         manager,

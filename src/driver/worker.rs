@@ -11,15 +11,18 @@
 //! the next is told, and what fails while doing them is told after that. The parts of this type's
 //! work are in the files named after them: `requests`, `answers`, `effects`, `service`, ...
 
+use super::admin::{LogReader, LogText};
 use super::calls::Calls;
-use super::front::{Client, Front};
+use super::front::Front;
 use super::functions::{Checked, Functions};
 use super::instances::Lines;
 use super::memory::Meter;
-use super::outputs::Outputs;
+use super::outputs::{Logged, Outputs};
 use super::registry::Uploads;
 use super::stats::Stats;
+use super::streams::{Piece, Streams};
 use super::token::Owner;
+use super::trace::{Recorder, Written};
 use super::zygotes::Nests;
 use crate::base::{Duration, Time};
 use crate::config::load::Request;
@@ -43,8 +46,11 @@ pub(super) const CLOSING_GRACE: Duration = Duration::from_millis(100);
 pub(super) enum Done {
     Checked(Checked),
     Registry(super::registry::Done),
-    Log(Client, std::io::Result<Vec<u8>>),
+    Log(LogReader, std::io::Result<Option<LogText>>),
+    Logged(Logged),
     Memory(InstanceKey, u64),
+    Piece(Piece),
+    Trace(Written),
 }
 
 /// Whether the loop goes on.
@@ -81,6 +87,8 @@ pub(super) struct Worker {
     pub(super) origin: Origin,
     pub(super) phase: Phase,
     pub(super) now: Time,
+    /// Since 1970, at the same moment.
+    pub(super) wall: Duration,
 
     pub(super) io: Io,
     pub(super) front: Front,
@@ -106,6 +114,8 @@ pub(super) struct Worker {
     pub(super) calls: Calls,
     pub(super) uploads: Uploads,
     pub(super) stats: Stats,
+    pub(super) streams: Streams,
+    pub(super) trace: Recorder,
 
     pub(super) signals: Handle,
     pub(super) helpers_done: Handle,
@@ -148,6 +158,8 @@ impl Worker {
     /// The last words.
     pub(super) fn end(&mut self) {
         self.dump_tree();
+        self.trace.close();
+        self.outputs.close();
     }
 
     /// Ends every sandbox that is left.
@@ -163,6 +175,9 @@ impl Worker {
             self.end_closed(),
             self.outputs.resume(self.now, &mut self.io),
             self.measure(),
+            self.retry_streams(),
+            self.write_trace(),
+            self.write_logs(),
         ];
         self.front.flush(&mut self.io);
         let service = [self.report(), self.drained(), self.make_spares()];
@@ -191,7 +206,8 @@ impl Worker {
     /// Everything that has happened, and everything that is due.
     fn turn(&mut self) {
         self.now = clock::now();
-        self.front.set_time(self.now, clock::wall().as_secs());
+        self.wall = clock::wall();
+        self.front.set_time(self.now, self.wall.as_secs());
         let mut completions = core::mem::take(&mut self.completions);
         for completion in completions.drain(..) {
             self.completed(completion);
@@ -227,7 +243,10 @@ impl Worker {
             Owner::InstanceExit => self.exit_seen(key.alike()),
             Owner::Zygote => self.zygote_speaks(key.alike()),
             Owner::ZygoteExit => self.zygote_exit_seen(key.alike()),
-            Owner::Output => self.outputs.completed(key, what, self.now, &mut self.io),
+            Owner::Output => {
+                let clocks = (self.now, self.wall);
+                self.outputs.completed(key, what, clocks, &mut self.io);
+            }
             Owner::Kernel => unreachable!("nothing of {owner:?} was added to io"),
         }
     }
@@ -244,8 +263,11 @@ impl Worker {
                     self.resolved(function, resolved);
                 }
                 Done::Registry(done) => self.registry_done(done),
-                Done::Log(client, text) => self.log_read(client, text),
+                Done::Log(reader, read) => self.log_read(reader, read),
+                Done::Logged(logged) => self.logged(logged),
                 Done::Memory(key, bytes) => self.measured(key, bytes),
+                Done::Piece(piece) => self.piece_read(piece),
+                Done::Trace(written) => self.trace_written(written),
             }
         }
         self.done = done;

@@ -93,9 +93,14 @@ impl<T: Send + 'static> Helpers<T> {
         self.under_way
     }
 
+    /// No job would be taken now.
+    pub fn is_full(&self) -> bool {
+        self.under_way == self.jobs_max
+    }
+
     /// Queues a job; its result is met in a later `collect`.
     pub fn submit(&mut self, job: impl FnOnce() -> T + Send + 'static) -> Result<(), Full> {
-        if self.under_way == self.jobs_max {
+        if self.is_full() {
             return Err(Full);
         }
         self.under_way += 1;

@@ -34,8 +34,8 @@ pub struct Order<'a> {
     /// Size of /tmp, and of /host.
     pub scratch_bytes: u64,
     pub network: Network,
-    /// stdout and stderr.
-    pub log: BorrowedFd<'a>,
+    pub stdout: BorrowedFd<'a>,
+    pub stderr: BorrowedFd<'a>,
 }
 
 /// Which network an instance has.

@@ -237,7 +237,7 @@ impl Zygote {
             .with(Role::Stdout)
             .with(Role::Stderr)
             .with(Role::Cgroup);
-        let mut borrowed = vec![page, order.log, order.log, group.descriptor()];
+        let mut borrowed = vec![page, order.stdout, order.stderr, group.descriptor()];
         if let Some(network) = network {
             roles = roles.with(Role::Network);
             borrowed.push(network);

@@ -3,6 +3,7 @@
 mod calls;
 mod failures;
 mod life;
+mod records;
 mod registry;
 mod requests;
 mod rig;

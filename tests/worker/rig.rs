@@ -16,6 +16,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub struct Worker {
     pub directory: PathBuf,
     child: Child,
+    options: Vec<String>,
 }
 
 /// What came back.
@@ -78,34 +79,62 @@ pub fn worker(back_end: &str, overrides: &[&str]) -> Option<Worker> {
         .unwrap();
     assert!(made.success());
     fs::write(directory.join("tree.json"), r#"{"packages": []}"#).unwrap();
-    let log = fs::File::create(directory.join("worker.out")).unwrap();
+    let mut options = vec!["http.tcp=".to_owned(), "pool.mem_mb=2000".to_owned()];
+    options.push(format!("io.backend={back_end}"));
+    options.extend(overrides.iter().map(|&value| value.to_owned()));
+    let child = spawn(&directory, &options);
+    let mut worker = Worker {
+        directory,
+        child,
+        options,
+    };
+    worker.until_ready();
+    Some(worker)
+}
+
+fn spawn(directory: &Path, options: &[String]) -> Child {
+    let mut log = fs::File::options();
+    let log = log.append(true).create(true);
+    let log = log.open(directory.join("worker.out")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_olworker"));
-    command.arg("serve").arg("--dir").arg(&directory);
-    command.args(["-o", "http.tcp=", "-o", "pool.mem_mb=2000"]);
-    command.args(["-o", &format!("io.backend={back_end}")]);
-    for value in overrides {
+    command.arg("serve").arg("--dir").arg(directory);
+    for value in options {
         command.args(["-o", value]);
     }
     command
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log);
-    let child = command.spawn().unwrap();
-    let mut worker = Worker { directory, child };
-    worker.until("it is ready", |worker| {
-        if let Some(status) = worker.child.try_wait().unwrap() {
-            panic!("the worker ended with {status}: {}", worker.log());
-        }
-        worker
-            .connect()
-            .is_ok_and(|_| worker.get("/status").status == 200)
-    });
-    Some(worker)
+    command.spawn().unwrap()
 }
 
 impl Worker {
     pub fn pid(&self) -> i32 {
         self.child.id() as i32
+    }
+
+    fn until_ready(&mut self) {
+        self.until("it is ready", |worker| {
+            if let Some(status) = worker.child.try_wait().unwrap() {
+                panic!("the worker ended with {status}: {}", worker.log());
+            }
+            worker.is_ready().unwrap_or(false)
+        });
+    }
+
+    /// An error where nobody listens, or a socket that is still there of one that was killed.
+    fn is_ready(&self) -> std::io::Result<bool> {
+        let mut stream = self.connect()?;
+        stream.write_all(b"GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer.starts_with("HTTP/1.1 200 "))
+    }
+
+    /// Another worker in the same directory, this one being dead.
+    pub fn start_again(&mut self) {
+        self.child = spawn(&self.directory, &self.options);
+        self.until_ready();
     }
 
     pub fn log(&self) -> String {
@@ -186,6 +215,10 @@ impl Worker {
         self.signal(rustix::process::Signal::TERM);
         let status = self.child.wait().unwrap();
         (status.code(), self.log())
+    }
+
+    pub fn wait(&mut self) {
+        self.child.wait().unwrap();
     }
 
     pub fn kill(&mut self) {

@@ -156,6 +156,14 @@ impl Files {
         Ok(versions)
     }
 
+    /// The number of the newest kept upload with this content; 0 where there is none.
+    pub fn version_of(&self, name: &FunctionName, image: &Image) -> io::Result<u64> {
+        let digest = image.digest.short();
+        let versions = self.versions(name)?;
+        let same = versions.iter().find(|version| version.digest == digest);
+        Ok(same.map_or(0, |version| version.number))
+    }
+
     /// Uploads the kept version again: the newest but one, or the one named. The answer is none
     /// when there is no such version.
     pub fn rollback(

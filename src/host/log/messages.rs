@@ -143,6 +143,30 @@ pub const MESSAGES: &[Message] = &[
                call fails; others are not touched. See what the function does.",
     },
     Message {
+        name: "function-output",
+        id: "a6d3efdaa02f4ace9d1d22314b52ede7",
+        level: Level::Info,
+        subject: "A function has printed a line",
+        text: "Function @FUNCTION@ printed it on @OL_STREAM@, in its instance @INSTANCE@, during call\n\
+               @CALL_ID@. `ol logs @FUNCTION@` shows all that is kept of what it printed.",
+    },
+    Message {
+        name: "function-lines-left-out",
+        id: "e6515f2c56864aed8b8ccf0d799e1af1",
+        level: Level::Warn,
+        subject: "Functions print more than the journal gets",
+        text: "The journal limits what one service may say, and the worker leaves room for its own\n\
+               messages. `ol logs NAME` shows what the journal did not get.",
+    },
+    Message {
+        name: "trace-folded",
+        id: "d490a87514104e3cb0310882b4bd6b24",
+        level: Level::Warn,
+        subject: "The oldest recorded calls were folded to counts",
+        text: "The recorded trace exceeds [trace] max_mb. Of its oldest part only how often each\n\
+               function was called is kept. Give it more room, or fewer days ([trace] keep_days).",
+    },
+    Message {
         name: "registry-failed",
         id: "0f65b82e8f4747cfa7b3474d5289621a",
         level: Level::Error,

@@ -116,6 +116,13 @@ pub fn pump() {
     }
 }
 
+/// Whether lines go to the journal, with fields that can be looked for.
+pub fn is_journal() -> bool {
+    LOGGER
+        .get()
+        .is_some_and(|logger| matches!(logger.outlet().sink, Sink::Journal(_)))
+}
+
 /// Lines lost since the start, for the metrics.
 pub fn lost_total() -> u64 {
     LOGGER

@@ -11,6 +11,9 @@
 //! | `cold_ms` | that and the mean `cold_ms` of its calls that were not warm |
 //! | `mem_mb` | the largest seen |
 //!
+//! A worker tells times since 1970: such times count from the first call. What it folded to counts
+//! or lost is known by number only, which a note says.
+//!
 //! Where nothing was seen, the mean over the other functions stands in, and a note says so.
 
 use super::lexer::Lexer;
@@ -24,6 +27,8 @@ use std::path::Path;
 const LINE_BYTES_MAX: usize = 1 << 20;
 /// So many calls may end between one's arrival and its own line.
 const REORDERED_MAX: usize = 1 << 16;
+/// Times from here on are dates, not offsets: thirty years in seconds.
+const DATES_FROM_S: f64 = 1e9;
 /// For a trace that has no memory figure at all.
 const MEMORY_UNKNOWN_MB: f64 = 128.0;
 
@@ -49,6 +54,12 @@ enum Line {
         #[serde(default)]
         mem_mb: f64,
     },
+    /// Of calls that were folded.
+    Counts(Invocation),
+    Lost {
+        #[serde(default)]
+        calls: f64,
+    },
     #[serde(other)]
     Other,
 }
@@ -65,6 +76,13 @@ struct Invocation {
     cold_ms: Option<f64>,
     #[serde(default)]
     mem_mb: Option<f64>,
+    /// More than one where calls were folded.
+    #[serde(default = "one")]
+    calls: f64,
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 /// Sums over the calls of one function.
@@ -100,6 +118,8 @@ impl Mean {
 pub struct Arrivals {
     lines: Lexer,
     index: BTreeMap<String, u32>,
+    /// Taken off every time.
+    origin_s: f64,
     /// Bits of the time (never negative), order in the file, function.
     waiting: BinaryHeap<Reverse<(u64, u64, u32)>>,
     read: u64,
@@ -110,7 +130,11 @@ pub fn open(
     path: &Path,
     first: bytes::Bytes,
 ) -> Result<(Header, Arrivals, bytes::Progress), TraceError> {
-    let (header, index) = survey(first)?;
+    let Survey {
+        header,
+        index,
+        origin_s,
+    } = survey(first)?;
     let (again, progress) = bytes::open(path)?;
     let mut lines = Lexer::new(again);
     if lines.byte()?.is_none() {
@@ -124,6 +148,7 @@ pub fn open(
         Arrivals {
             lines,
             index,
+            origin_s,
             waiting,
             read: 0,
             ended: false,
@@ -132,19 +157,29 @@ pub fn open(
     ))
 }
 
-/// The first reading.
-fn survey(first: bytes::Bytes) -> Result<(Header, BTreeMap<String, u32>), TraceError> {
+/// What the first reading found.
+struct Survey {
+    header: Header,
+    index: BTreeMap<String, u32>,
+    origin_s: f64,
+}
+
+fn survey(first: bytes::Bytes) -> Result<Survey, TraceError> {
     let mut lines = Lexer::new(first);
     let mut seen: Vec<(String, Seen)> = Vec::new();
     let mut index = BTreeMap::new();
     let mut packages = Vec::new();
-    let mut others = 0_u64;
+    let (mut others, mut missing) = (0_u64, 0.0);
+    let mut first_s = f64::INFINITY;
     while let Some(line) = next_line(&mut lines)? {
         match line {
             Line::Invocation(call) => {
                 let known = entry(&mut seen, &mut index, &call.function, &lines)?;
                 known.count(&call);
+                first_s = first_s.min(call.t);
             }
+            Line::Counts(calls) => missing += calls.calls,
+            Line::Lost { calls } => missing += calls,
             Line::Function {
                 name,
                 packages,
@@ -181,14 +216,21 @@ fn survey(first: bytes::Bytes) -> Result<(Header, BTreeMap<String, u32>), TraceE
             "{others} lines tell of other events and were left out"
         ));
     }
-    Ok((
-        Header {
+    if missing > 0.0 {
+        notes.push(format!(
+            "{missing} calls are known by number only (folded or lost) and were left out"
+        ));
+    }
+    let is_dated = first_s.is_finite() && first_s >= DATES_FROM_S;
+    Ok(Survey {
+        header: Header {
             functions,
             packages,
             notes,
         },
         index,
-    ))
+        origin_s: if is_dated { first_s } else { 0.0 },
+    })
 }
 
 fn entry<'a>(
@@ -289,7 +331,7 @@ fn next_line(lines: &mut Lexer) -> Result<Option<Line>, TraceError> {
         }
         let line: Line = serde_json::from_slice(&text)
             .map_err(|error| TraceError::at(number, format!("no line of a trace: {error}")))?;
-        if let Line::Invocation(call) = &line {
+        if let Line::Invocation(call) | Line::Counts(call) = &line {
             call.check().map_err(|why| TraceError::at(number, why))?;
         }
         return Ok(Some(line));
@@ -303,6 +345,7 @@ impl Invocation {
             ("ms", self.ms),
             ("cold_ms", self.cold_ms.unwrap_or(0.0)),
             ("mem_mb", self.mem_mb.unwrap_or(0.0)),
+            ("calls", self.calls),
         ];
         for (name, value) in figures {
             if !(value.is_finite() && value >= 0.0) {
@@ -326,7 +369,7 @@ impl Arrivals {
                         return Err(self.lines.refuse("the file changed while it was read"));
                     };
                     // Adding zero makes a negative zero positive: bits order only those.
-                    let t_ms = call.t * 1e3 + 0.0;
+                    let t_ms = (call.t - self.origin_s).max(0.0) * 1e3 + 0.0;
                     self.waiting
                         .push(Reverse((t_ms.to_bits(), self.read, function)));
                     self.read += 1;

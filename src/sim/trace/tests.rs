@@ -168,6 +168,19 @@ fn a_recorded_trace_is_put_in_order_and_costs_follow_from_its_calls() {
     assert!(error.contains("line 6: `ms` is -9"), "{error}");
 }
 
+#[test]
+fn dates_count_from_the_first_call_and_folded_calls_are_told() {
+    let text = r#"{"t":1764327600.5,"event":"invocation","function":"a","start":"warm","ms":4,"mem_mb":0}
+{"t":1764327500.0,"event":"counts","function":"b","until":1764327501.0,"calls":7,"ms":2,"cold_ms":9,"mem_mb":3}
+{"t":1764327600.25,"event":"invocation","function":"b","start":"fresh","ms":5,"cold_ms":1,"mem_mb":3}
+{"t":1764327601.0,"event":"lost","calls":2}
+"#;
+    let (header, arrivals) = read("recorded-dates", text.as_bytes()).unwrap();
+    let times: Vec<(f64, u32)> = arrivals.iter().map(|a| (a.t_ms, a.function)).collect();
+    assert_eq!(times, [(0.0, 1), (250.0, 0)]);
+    assert!(header.notes[2].starts_with("9 calls are known by number only"));
+}
+
 fn joined(field: impl Fn(usize) -> u32) -> String {
     (1..=1_440).fold(String::new(), |text, minute| {
         text + &format!(",{}", field(minute))
