@@ -425,7 +425,7 @@ mod tests {
         let bed = Bed::new("bound");
         let bound = 8 * 1024;
         let mut logs = FunctionLogs::open(&bed.0).unwrap();
-        let many: String = (0..500).map(|number| format!("early {number}\n")).collect();
+        let many = "early\n".repeat(1000);
         print((&mut logs, bound), Stream::Out, &many);
         for number in 0..1000 {
             print((&mut logs, bound), Stream::Out, &format!("line {number}\n"));
