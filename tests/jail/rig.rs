@@ -292,7 +292,8 @@ impl Rig {
             open_files: 256,
             scratch_bytes: 16 << 20,
             network: self.network,
-            log,
+            stdout: log,
+            stderr: log,
         }
     }
 
