@@ -1,12 +1,13 @@
-//! The logs of functions: one bounded file each, rotated once, lines with time, stream, instance and
-//! call.
+//! The logs of functions: one bounded file each, rotated once, lines with time, stream, instance
+//! and call.
 //!
 //! ```text
 //!   loop ──Batch (lines as they were printed)──▶ helper: FunctionLogs::write
-//!                                                  ├──▶ logs/NAME.log     the newest lines
-//!                                                  │    logs/NAME.log.1   those before; replaced when
-//!                                                  │                      NAME.log has half the bound
-//!                                                  └──▶ the journal, where the worker's log goes there
+//!                                                  │
+//!      logs/NAME.log    the newest lines ◀─────────┤
+//!      logs/NAME.log.1  those before; replaced     │
+//!                       when NAME.log has half     └──▶ the journal, where the worker's
+//!                       the bound                       log goes there
 //! ```
 //!
 //! The loop only collects: formatting and writing is done by helpers. A log that cannot be written
@@ -159,8 +160,8 @@ impl FunctionLogs {
         })
     }
 
-    /// Writes what was printed, keeping `bytes_max` of each function; answers whose logs have grown.
-    /// Blocks.
+    /// Writes what was printed, keeping `bytes_max` of each function; answers whose logs have
+    /// grown. Blocks.
     pub fn write(&mut self, batch: &Batch, bytes_max: u64) -> Vec<FunctionName> {
         let mut texts: BTreeMap<FunctionName, Vec<u8>> = BTreeMap::new();
         let to_journal = sink::is_journal();

@@ -395,13 +395,17 @@ impl core::fmt::Display for Millis {
 
 fn write_call(call: &Call, out: &mut Vec<u8>) {
     // Names of functions need no escapes.
-    let _ = writeln!(
+    let _ = write!(
         out,
-        r#"{{"t":{},"event":"invocation","function":"{}","version":{},"start":"{}","ms":{},"queue_ms":{},"cold_ms":{},"mem_mb":{:.1},"status":{}}}"#,
+        r#"{{"t":{},"event":"invocation","function":"{}","version":{},"start":"{}""#,
         Seconds(call.at),
         call.function,
         call.version,
         call.start,
+    );
+    let _ = writeln!(
+        out,
+        r#","ms":{},"queue_ms":{},"cold_ms":{},"mem_mb":{:.1},"status":{}}}"#,
         Millis(call.ran_us),
         Millis(call.queued_us),
         Millis(call.cold_us),
@@ -625,8 +629,13 @@ mod tests {
             lines[0],
             r#"{"event":"function","name":"f","packages":["numpy==1.26.4"],"imports":["json"]}"#
         );
-        let wanted = r#"{"t":1764327600.001250,"event":"invocation","function":"f","version":3,"start":"zygote","ms":0.007,"queue_ms":1.500,"cold_ms":20.250,"mem_mb":1.5,"status":200}"#;
-        assert_eq!((lines[1], lines[2]), (wanted, wanted));
+        let wanted = [
+            r#"{"t":1764327600.001250,"event":"invocation","function":"f","version":3,"#,
+            r#""start":"zygote","ms":0.007,"queue_ms":1.500,"cold_ms":20.250,"#,
+            r#""mem_mb":1.5,"status":200}"#,
+        ]
+        .concat();
+        assert_eq!((lines[1], lines[2]), (wanted.as_str(), wanted.as_str()));
         assert!(lines[3].contains(r#""event":"lost","calls":2"#));
         // Nothing new is told of it until it changes.
         files

@@ -147,16 +147,16 @@ pub const MESSAGES: &[Message] = &[
         id: "a6d3efdaa02f4ace9d1d22314b52ede7",
         level: Level::Info,
         subject: "A function has printed a line",
-        text: "Function @FUNCTION@ printed it on @OL_STREAM@, in its instance @INSTANCE@, during call\n\
-               @CALL_ID@. `ol logs @FUNCTION@` shows all that is kept of what it printed.",
+        text: "Function @FUNCTION@ printed it on @OL_STREAM@, in its instance @INSTANCE@, during\n\
+               call @CALL_ID@. `ol logs @FUNCTION@` shows all that is kept of what it printed.",
     },
     Message {
         name: "function-lines-left-out",
         id: "e6515f2c56864aed8b8ccf0d799e1af1",
         level: Level::Warn,
         subject: "Functions print more than the journal gets",
-        text: "The journal limits what one service may say, and the worker leaves room for its own\n\
-               messages. `ol logs NAME` shows what the journal did not get.",
+        text: "The journal limits what one service may say, and the worker leaves room for its\n\
+               own messages. `ol logs NAME` shows what the journal did not get.",
     },
     Message {
         name: "trace-folded",

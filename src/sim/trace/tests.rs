@@ -170,9 +170,10 @@ fn a_recorded_trace_is_put_in_order_and_costs_follow_from_its_calls() {
 
 #[test]
 fn dates_count_from_the_first_call_and_folded_calls_are_told() {
-    let text = r#"{"t":1764327600.5,"event":"invocation","function":"a","start":"warm","ms":4,"mem_mb":0}
-{"t":1764327500.0,"event":"counts","function":"b","until":1764327501.0,"calls":7,"ms":2,"cold_ms":9,"mem_mb":3}
-{"t":1764327600.25,"event":"invocation","function":"b","start":"fresh","ms":5,"cold_ms":1,"mem_mb":3}
+    let text = r#"
+{"t":1764327600.5,"event":"invocation","function":"a","start":"warm","ms":4,"mem_mb":0}
+{"t":1764327500.0,"event":"counts","function":"b","calls":7,"ms":2,"cold_ms":9,"mem_mb":3}
+{"t":1764327600.25,"event":"invocation","function":"b","start":"fresh","ms":5,"cold_ms":1}
 {"t":1764327601.0,"event":"lost","calls":2}
 "#;
     let (header, arrivals) = read("recorded-dates", text.as_bytes()).unwrap();
