@@ -307,6 +307,37 @@ fn a_call_waits_for_who_is_free_sooner_than_a_start() {
     assert_eq!(rig.forks().len(), 1);
 }
 
+#[test]
+fn a_call_that_starts_at_once_is_not_cut_though_the_queue_is_too_long() {
+    let mut rig = Rig::new(params(4_096));
+    let function = rig.deploy(
+        0,
+        FunctionSettings {
+            queue: 2,
+            ..settings()
+        },
+    );
+    let call = rig.call(function);
+    let (_, instance) = rig.relays()[0];
+    rig.tell(Event::Forked { instance });
+    rig.pass(100);
+    rig.tell(Event::Given { instance });
+    rig.pass(40);
+    rig.answered(call, instance);
+    // A start takes 100 ms, a call 40: the fourth call does not wait for its turn after 120 ms.
+    let calls: Vec<CallKey> = (0..4).map(|_| rig.call(function)).collect();
+    let relays = rig.relays();
+    let (fourth, started) = *relays.last().unwrap();
+    assert_eq!(fourth, calls[3]);
+    // It is lost unseen and waits again, a third in a queue of two: its turn comes after 90 ms.
+    rig.pass(30);
+    rig.exited(started);
+    assert!(rig.relays().is_empty());
+    let fifth = rig.call(function);
+    assert_eq!(rig.relays().last().unwrap().0, fifth, "started, not waiting");
+    assert!(rig.refusals().is_empty());
+}
+
 // Ends.
 
 #[test]

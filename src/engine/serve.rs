@@ -57,10 +57,12 @@ impl Engine {
         self.cut_queue(function, call);
     }
 
-    /// A queue that is longer than allowed loses the call that made it so.
+    /// A queue that is longer than allowed loses the call that made it so, if it still waits: the
+    /// newest may have been given away before older ones whose turn comes sooner than a start.
     fn cut_queue(&mut self, function: FunctionKey, newest: CallKey) {
         let known = &self.functions[function];
-        let waits = self.calls.get(newest).is_some();
+        let newest_call = self.calls.get(newest);
+        let waits = newest_call.is_some_and(|call| call.state == CallState::Queued);
         if waits && known.queue.len() > known.settings.queue {
             self.unqueue(newest);
             self.refuse(newest, Refusal::TooManyCalls);
