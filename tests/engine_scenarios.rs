@@ -334,7 +334,11 @@ fn a_call_that_starts_at_once_is_not_cut_though_the_queue_is_too_long() {
     rig.exited(started);
     assert!(rig.relays().is_empty());
     let fifth = rig.call(function);
-    assert_eq!(rig.relays().last().unwrap().0, fifth, "started, not waiting");
+    assert_eq!(
+        rig.relays().last().unwrap().0,
+        fifth,
+        "started, not waiting"
+    );
     assert!(rig.refusals().is_empty());
 }
 

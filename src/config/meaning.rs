@@ -350,7 +350,7 @@ impl Config {
                 warmup: false,
             },
             policy: Policy {
-                evict: Evict::Gdsf,
+                evict: Evict::DEFAULT,
                 scale: Scale::Little,
                 lookup: Lookup::Best,
                 dynamic_zygotes: false,

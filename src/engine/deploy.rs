@@ -213,13 +213,14 @@ impl Engine {
         let copies = self.forest_copies(&params);
         let replanted = copies != self.forest.copies;
         let reranked = params.lookup != self.params.lookup;
+        let is_same_policy = params.evict == self.params.evict;
         self.ledger.set_limit(limit_of(&self.limits, &params));
         self.params = params;
         if replanted {
             self.replant(copies);
         }
-        for (_, function) in self.functions.iter_mut() {
-            function.remember_for(self.params.evict);
+        if !is_same_policy {
+            self.forget_histories();
         }
         if reranked && !replanted {
             self.rank_all();
@@ -227,5 +228,15 @@ impl Engine {
         self.reconsider_victims();
         self.arm_all();
         self.unsettled = true;
+    }
+
+    /// Another policy asks for another history, and its worth is of another kind.
+    fn forget_histories(&mut self) {
+        let evict = self.params.evict;
+        for (_, function) in self.functions.iter_mut() {
+            function.history = evict.history();
+        }
+        self.forest.forget_histories(evict);
+        self.clock = 0.0;
     }
 }

@@ -11,17 +11,12 @@ use super::{
     ZygoteState,
 };
 use crate::base::{Duration, Time};
-use crate::policy::Evict;
-use crate::policy::hist::Forecast;
-use crate::policy::keep::TIME_TO_LIVE;
 use alloc::vec::Vec;
 
 /// An entry never fires twice for one moment.
 pub(super) const GRAIN: Duration = Duration::from_millis(1);
 /// How soon a zygote that could not be frozen or rotated is looked at again.
 const ZYGOTE_GRAIN: Duration = Duration::from_secs(1);
-/// `hist` lets a sandbox go this long after a call when the next one is far.
-const GRACE: Duration = Duration::from_mins(1);
 
 impl Engine {
     // The agenda's slots: the engine itself, zygotes, functions, nodes.
@@ -185,41 +180,18 @@ impl Engine {
 
     /// How long the policy keeps what is idle, whether its memory is needed or not.
     fn keep_span(&self, key: FunctionKey, used: bool) -> Option<Duration> {
-        match self.params.evict {
-            Evict::Ttl => Some(TIME_TO_LIVE),
-            Evict::Hist => {
-                let forecast = self.forecast(key)?;
-                // Once used the next call is far again; unused it is what was made for that call.
-                let far = forecast.ready_after.is_some_and(|after| after > GRACE);
-                Some(if far && used {
-                    GRACE
-                } else {
-                    forecast.keep_for
-                })
-            }
-            Evict::Gdsf
-            | Evict::Lru
-            | Evict::Lfu
-            | Evict::Size
-            | Evict::Landlord
-            | Evict::Rand
-            | Evict::Value => None,
-        }
+        let stay = self.functions[key].history.stay();
+        if used { stay.used } else { stay.unused }
     }
 
-    fn forecast(&self, key: FunctionKey) -> Option<Forecast> {
-        let histogram = self.functions[key].histogram.as_ref()?;
-        Some(histogram.forecast())
-    }
-
-    /// Where the histogram says that a call is near and nothing is there for it.
+    /// Where the policy says that a call is near and nothing is there for it.
     fn foresee(&mut self, key: FunctionKey) {
         let Some(at) = self.foreseen_at(key) else {
             return;
         };
         let known = &self.functions[key];
-        let keep_until = self.keep_until(key);
-        if at <= self.now && self.now < keep_until && known.install == Install::Ready {
+        let span = known.history.stay().unused.unwrap_or(Duration::MAX);
+        if at <= self.now && self.now < at + span && known.install == Install::Ready {
             self.start_ahead(key);
         }
     }
@@ -229,22 +201,13 @@ impl Engine {
         if self.functions[key].alive() > 0 {
             return None;
         }
-        let after = self.forecast(key)?.ready_after?;
-        Some(self.functions[key].last_use + after)
-    }
-
-    /// Until when `hist` expects the next call.
-    pub(super) fn keep_until(&self, key: FunctionKey) -> Time {
-        let kept = self.forecast(key).map(|forecast| forecast.keep_for);
-        self.functions[key].last_use + kept.unwrap_or(Duration::MAX)
+        let known = &self.functions[key];
+        Some(known.last_use + known.history.stay().ready_after?)
     }
 
     /// How soon an instance that becomes idle now has something due.
     pub(super) fn idle_span(&self, key: FunctionKey) -> Option<Duration> {
-        let kept = match self.params.evict {
-            Evict::Ttl | Evict::Hist => self.keep_span(key, true),
-            _ => None,
-        };
+        let kept = self.keep_span(key, true);
         let spans = [self.params.freeze_after, self.params.surplus, kept];
         spans.into_iter().flatten().min()
     }

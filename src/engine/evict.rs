@@ -17,8 +17,8 @@
 use super::instance::InstanceState;
 use super::ledger::Amount;
 use super::{End, Engine, FunctionKey, InstanceKey, Need, Note, Sandbox, Zygote, ZygoteKey};
-use crate::base::{Bytes, Duration, Random, Time};
-use crate::policy::keep::Candidate;
+use crate::base::{Bytes, Duration, Time};
+use crate::policy::keep::{History, Thing};
 use alloc::vec::Vec;
 
 /// The goal takes nothing that was used this recently.
@@ -119,19 +119,8 @@ impl Engine {
             let Some((victim, _)) = self.victim_at(slot) else {
                 continue;
             };
-            match victim {
-                Victim::Instance(function, _) => {
-                    let known = &mut self.functions[function];
-                    let lowest = known.lowest();
-                    if let Some(demand) = &mut known.demand {
-                        demand.remember(lowest, self.now);
-                    }
-                }
-                Victim::Zygote(zygote) => {
-                    let place = self.zygotes[zygote].place;
-                    self.forest.at_mut(place).demand.remember(1, self.now);
-                }
-            }
+            let thing = self.thing(victim);
+            self.history_mut(victim).remember(&thing);
             let worth = self.worth_of(victim);
             self.victims.set(slot, worth);
         }
@@ -225,45 +214,47 @@ impl Engine {
     }
 
     fn worth_of(&self, victim: Victim) -> f64 {
+        let history = match victim {
+            Victim::Instance(function, _) => &self.functions[function].history,
+            Victim::Zygote(zygote) => &self.forest.at(self.zygotes[zygote].place).history,
+        };
+        history.worth(&self.thing(victim))
+    }
+
+    fn history_mut(&mut self, victim: Victim) -> &mut History {
         match victim {
-            Victim::Instance(function, instance) => self.worth_of_instance(function, instance),
-            Victim::Zygote(zygote) => self.worth_of_zygote(zygote),
+            Victim::Instance(function, _) => &mut self.functions[function].history,
+            Victim::Zygote(zygote) => &mut self.forest.at_mut(self.zygotes[zygote].place).history,
         }
     }
 
-    fn worth_of_instance(&self, function: FunctionKey, instance: InstanceKey) -> f64 {
-        let known = &self.functions[function];
-        let oldest = &self.instances[instance];
-        let residual = self.residual(function);
-        let own = known.own.get().unwrap_or(REBUILD_GUESS);
-        let thing = Candidate {
-            uses: known.uses,
-            rebuild: own + residual,
-            memory: oldest.charge.memory(),
-            last_use: oldest.since,
-            keep_until: self.keep_until(function),
-            draw: draw(function.pack(), known.uses),
-            rate: known
-                .demand
-                .as_ref()
-                .map_or(0.0, |demand| demand.rate(known.lowest(), self.now)),
-        };
-        self.params.evict.worth(known.clock, &thing)
-    }
-
-    fn worth_of_zygote(&self, key: ZygoteKey) -> f64 {
-        let zygote = &self.zygotes[key];
-        let node = self.forest.at(zygote.place);
-        let thing = Candidate {
-            uses: node.uses,
-            rebuild: self.rebuild_of(zygote.place),
-            memory: zygote.charge.memory(),
-            last_use: zygote.last_use,
-            keep_until: zygote.last_use + crate::policy::hist::KEEP_UNKNOWN,
-            draw: draw(key.pack(), node.uses),
-            rate: node.demand.rate(1, self.now),
-        };
-        self.params.evict.worth(zygote.clock, &thing)
+    /// As the policy sees it.
+    fn thing(&self, victim: Victim) -> Thing {
+        match victim {
+            Victim::Instance(function, key) => {
+                let (known, oldest) = (&self.functions[function], &self.instances[key]);
+                let own = known.own.get().unwrap_or(REBUILD_GUESS);
+                Thing {
+                    rebuild: own + self.residual(function),
+                    memory: oldest.charge.memory(),
+                    level: known.lowest(),
+                    last_use: oldest.since,
+                    now: self.now,
+                    name: function.pack(),
+                }
+            }
+            Victim::Zygote(key) => {
+                let zygote = &self.zygotes[key];
+                Thing {
+                    rebuild: self.rebuild_of(zygote.place),
+                    memory: zygote.charge.memory(),
+                    level: 1,
+                    last_use: zygote.last_use,
+                    now: self.now,
+                    name: key.pack(),
+                }
+            }
+        }
     }
 
     /// The function has something idle now.
@@ -282,7 +273,7 @@ impl Engine {
     pub(super) fn offer_zygote(&mut self, key: ZygoteKey) {
         let slot = self.limits.functions + key.index() as u32;
         if !self.victims.contains(slot) {
-            let worth = self.worth_of_zygote(key);
+            let worth = self.worth_of(Victim::Zygote(key));
             self.victims.set(slot, worth);
         }
     }
@@ -308,11 +299,6 @@ impl Engine {
         for slot in 0..self.limits.functions + self.limits.zygotes {
             self.victims.remove(slot);
         }
-        self.clock = 0.0;
-        let functions = self.functions.iter_mut();
-        functions.for_each(|(_, function)| function.clock = 0.0);
-        let zygotes = self.zygotes.iter_mut();
-        zygotes.for_each(|(_, zygote)| zygote.clock = 0.0);
         let idle = self.functions.iter().filter(|(_, known)| known.has_idle());
         let idle: Vec<FunctionKey> = idle.map(|(key, _)| key).collect();
         for function in idle {
@@ -389,9 +375,4 @@ fn smoothed(known: Option<Bytes>, sample: Bytes) -> Bytes {
         Some(known) if sample < known => Bytes::new((known.get() * 7 + sample.get()) / 8),
         _ => sample,
     }
-}
-
-/// The same for the same thing until it is used again.
-fn draw(name: u64, uses: f64) -> f64 {
-    Random::new(name ^ uses.to_bits().rotate_left(17)).unit()
 }

@@ -110,10 +110,11 @@ impl Engine {
     /// One instance of this function less: somebody may have waited for that.
     pub(super) fn after_death(&mut self, function: FunctionKey) {
         let known = &mut self.functions[function];
-        if known.alive() > 0 {
+        let left = known.alive();
+        known.history.lost(left);
+        if left > 0 {
             return self.serve(function);
         }
-        known.uses *= 0.5;
         if known.removed {
             return self.retire(function);
         }

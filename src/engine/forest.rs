@@ -7,7 +7,7 @@ use super::ZygoteKey;
 use super::measure::{Mean, Rate};
 use super::{ZygoteTree, event::Wanted};
 use crate::base::{Bytes, Duration, PackageSet, Time};
-use crate::policy::demand::Demand;
+use crate::policy::keep::{Evict, History};
 use crate::policy::tree::{NodeId, Tree, Weights};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,8 @@ pub(super) struct Forest {
     pub tree: Tree,
     pub weights: Weights,
     pub copies: u32,
+    /// Whose histories the nodes keep.
+    pub evict: Evict,
     pub nodes: Vec<Node>,
     /// What each node of the tree has, inherited ones included (the same in all copies).
     pub packages: Vec<PackageSet>,
@@ -45,8 +47,8 @@ pub(super) struct Node {
     pub created: u64,
     /// Uses, aged: halved whenever it loses its last zygote.
     pub uses: f64,
-    /// How often a fork of it is wanted.
-    pub demand: Demand,
+    /// What the evictor's policy knows of it.
+    pub history: History,
     pub forks: Rate,
     /// From `Fork` to `Forked` when nothing else was under way.
     pub fork_time: Mean,
@@ -97,10 +99,10 @@ impl Forest {
             weights: Weights::new(),
             installed: Vec::new(),
         };
-        Self::new(tree, 0)
+        Self::new(tree, 0, Evict::DEFAULT)
     }
 
-    pub fn new(told: ZygoteTree, copies: u32) -> Self {
+    pub fn new(told: ZygoteTree, copies: u32, evict: Evict) -> Self {
         let ZygoteTree {
             generation,
             tree,
@@ -117,14 +119,22 @@ impl Forest {
             tree,
             weights,
             copies,
+            evict,
             nodes: Vec::new(),
             packages,
             installed,
             grown: 0,
         };
         let count = forest.tree.len() * copies as usize;
-        forest.nodes.resize_with(count, Node::new);
+        forest.nodes.resize_with(count, || Node::new(evict));
         forest
+    }
+
+    pub fn forget_histories(&mut self, evict: Evict) {
+        self.evict = evict;
+        for node in &mut self.nodes {
+            node.history = evict.history();
+        }
     }
 
     pub fn place(&self, copy: u32, node: NodeId) -> u32 {
@@ -197,14 +207,15 @@ impl Forest {
         self.grown += 1;
         let length = self.tree.len();
         for copy in 0..self.copies as usize {
-            self.nodes.insert(copy * length + id.index(), Node::new());
+            let node = Node::new(self.evict);
+            self.nodes.insert(copy * length + id.index(), node);
         }
         Some(id)
     }
 }
 
 impl Node {
-    pub fn new() -> Self {
+    pub fn new(evict: Evict) -> Self {
         Self {
             phase: Phase::Absent,
             zygotes: Vec::new(),
@@ -214,7 +225,7 @@ impl Node {
             proven: false,
             created: 0,
             uses: 0.0,
-            demand: Demand::new(),
+            history: evict.history(),
             forks: Rate::default(),
             fork_time: Mean::default(),
             start_time: Mean::default(),
@@ -258,7 +269,7 @@ mod tests {
             weights: Weights::new(),
             installed: Vec::new(),
         };
-        Forest::new(told, 2)
+        Forest::new(told, 2, Evict::DEFAULT)
     }
 
     #[test]
@@ -285,7 +296,7 @@ mod tests {
 
     #[test]
     fn the_first_failure_is_forgiven() {
-        let mut node = Node::new();
+        let mut node = Node::new(Evict::DEFAULT);
         let waits: Vec<u64> = (0..12)
             .map(|_| node.back_off(Time::ZERO).as_secs())
             .collect();

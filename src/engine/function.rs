@@ -15,9 +15,7 @@ use super::instance::InstanceState;
 use super::measure::{Mean, Rate};
 use super::{FunctionKey, FunctionSettings, Packages, Params};
 use crate::base::{Bytes, Chain, Duration, PackageSet, Time};
-use crate::policy::Evict;
-use crate::policy::demand::Demand;
-use crate::policy::hist::Histogram;
+use crate::policy::keep::History;
 use crate::policy::lookup::Match;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -46,11 +44,9 @@ pub struct Function {
     pub(super) armed: Time,
 
     pub(super) rate: Rate,
-    /// Calls, aged: halved whenever its last instance goes.
-    pub(super) uses: f64,
     pub(super) last_use: Time,
-    /// The evictor's clock at its last use.
-    pub(super) clock: f64,
+    /// What the evictor's policy knows of it.
+    pub(super) history: History,
     pub(super) service: Mean,
     /// From the fork to user code, less the imports that its zygote had left to it.
     pub(super) own: Mean,
@@ -60,10 +56,6 @@ pub struct Function {
     pub(super) ranked: Vec<Match>,
     /// Import time of all its packages.
     pub(super) imports: Duration,
-    /// Gaps between its calls, where the policy wants to know.
-    pub(super) histogram: Option<Box<Histogram>>,
-    /// How often its first, second, ... instance is wanted, where the policy wants to know.
-    pub(super) demand: Option<Box<Demand>>,
     pub(super) counts: FunctionCounts,
 }
 
@@ -96,7 +88,7 @@ pub struct FunctionCounts {
 
 impl Function {
     pub(super) fn new(version: u32, settings: Box<FunctionSettings>, params: &Params) -> Self {
-        let mut function = Self {
+        Self {
             version,
             removed: false,
             install: install_state(&settings, params),
@@ -109,33 +101,14 @@ impl Function {
             bypassed: 0,
             armed: Time::MAX,
             rate: Rate::default(),
-            uses: 0.0,
             last_use: Time::ZERO,
-            clock: 0.0,
+            history: params.evict.history(),
             service: Mean::default(),
             own: Mean::default(),
             measured: None,
             ranked: Vec::new(),
             imports: Duration::ZERO,
-            histogram: None,
-            demand: None,
             counts: FunctionCounts::default(),
-        };
-        function.remember_for(params.evict);
-        function
-    }
-
-    /// Keeps what this policy asks for, and nothing that only another one does.
-    pub(super) fn remember_for(&mut self, evict: Evict) {
-        if evict != Evict::Hist {
-            self.histogram = None;
-        } else if self.histogram.is_none() {
-            self.histogram = Some(Box::new(Histogram::new()));
-        }
-        if evict != Evict::Value {
-            self.demand = None;
-        } else if self.demand.is_none() {
-            self.demand = Some(Box::new(Demand::new()));
         }
     }
 

@@ -14,8 +14,9 @@ use super::{
     ZygoteKey,
 };
 use crate::base::{Bytes, Chain, Duration, Time};
+use crate::policy::keep::Use;
 use crate::policy::tree::DEPTH_MAX;
-use crate::policy::{Evict, NodeId, grow};
+use crate::policy::{NodeId, grow};
 use alloc::vec::Vec;
 use core::mem;
 
@@ -84,15 +85,15 @@ impl Engine {
         zygote.working += 1;
         zygote.forks += 1;
         zygote.last_use = now;
-        zygote.clock = self.clock;
         let (place, forks) = (zygote.place, zygote.forks);
         let node = self.forest.at_mut(place);
         node.created += 1;
         node.uses += 1.0;
         node.forks.add(now);
-        if self.params.evict == Evict::Value {
-            node.demand.wanted(0, now);
-        }
+        let (busy, clock) = (0, self.clock);
+        let used = Use { now, busy, clock };
+        node.history.arrived(&used);
+        node.history.used(&used);
         self.wake_zygote(key);
         if self.params.zygote.forks_max.is_some_and(|max| forks >= max) {
             self.rotate(key);
@@ -241,7 +242,6 @@ impl Engine {
             working: 0,
             forks: 0,
             last_use: self.now,
-            clock: self.clock,
             avoided_until: Time::ZERO,
             retiring: false,
             charge,
@@ -511,6 +511,7 @@ impl Engine {
         if node.zygotes.is_empty() {
             node.phase = Phase::Absent;
             node.uses *= 0.5;
+            node.history.lost(0);
         }
     }
 

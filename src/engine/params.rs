@@ -69,7 +69,7 @@ impl Params {
             warmup: false,
             dynamic_zygotes: false,
             zygote: ZygoteSettings::DEFAULT,
-            evict: Evict::Gdsf,
+            evict: Evict::DEFAULT,
             scale: Scale::Little,
             lookup: Lookup::Best,
         }

@@ -15,7 +15,7 @@ impl Engine {
     /// answered yet are made elsewhere.
     pub(super) fn tree_changed(&mut self, told: ZygoteTree) {
         let copies = self.forest_copies(&self.params);
-        self.transplant(Forest::new(told, copies));
+        self.transplant(Forest::new(told, copies, self.params.evict));
     }
 
     pub(super) fn forest_copies(&self, params: &Params) -> u32 {
@@ -35,7 +35,7 @@ impl Engine {
                 .map(|(index, _)| NodeId(index as u32))
                 .collect(),
         };
-        self.transplant(Forest::new(told, copies));
+        self.transplant(Forest::new(told, copies, self.params.evict));
     }
 
     fn transplant(&mut self, forest: Forest) {
@@ -83,7 +83,7 @@ impl Engine {
         if now.zygotes.is_empty() {
             now.created = was.created;
             now.uses = was.uses;
-            now.demand = was.demand.clone();
+            now.history = was.history.clone();
             now.forks = was.forks;
             now.fork_time = was.fork_time;
             now.start_time = was.start_time;

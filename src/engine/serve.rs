@@ -11,6 +11,7 @@ use super::{
     CallKey, Effect, End, Engine, FunctionKey, InstanceKey, Note, OnHangup, Refusal, Start, Verdict,
 };
 use crate::base::{Duration, Time};
+use crate::policy::keep::Use;
 
 /// A function that has waited this long for memory may have that of others at their call's end.
 const YIELD_AFTER: Duration = Duration::from_secs(1);
@@ -26,16 +27,10 @@ impl Engine {
         };
         known.counts.calls += 1;
         known.rate.add(now);
-        known.uses += 1.0;
         known.last_use = now;
-        known.clock = self.clock;
-        if let Some(histogram) = &mut known.histogram {
-            histogram.record(now);
-        }
-        let in_flight = known.working() + known.queue.len();
-        if let Some(demand) = &mut known.demand {
-            demand.wanted(in_flight, now);
-        }
+        let busy = known.working() + known.queue.len();
+        let clock = self.clock;
+        known.history.arrived(&Use { now, busy, clock });
         if self.drain.is_some_and(|drain| !drain.accept) {
             return self.turn_away(call, Some(function), Refusal::Draining);
         }
@@ -270,6 +265,8 @@ impl Engine {
         let (state, function) = (instance.state, instance.function);
         let unborn = !instance.confirmed;
         let serving = &mut self.functions[function];
+        let (busy, clock) = (serving.working(), self.clock);
+        serving.history.used(&Use { now, busy, clock });
         match start {
             Start::Warm => serving.counts.warm += 1,
             Start::Zygote => serving.counts.zygote += 1,

@@ -375,9 +375,7 @@ impl Engine {
         if from.is_working() && !to.is_working() {
             let (now, known) = (self.now, &mut self.functions[function]);
             let working = known.working();
-            if let Some(demand) = &mut known.demand {
-                demand.released(working, now);
-            }
+            known.history.released(working, now);
         }
         if let Some(zygote) = zygote
             && from.is_working() != to.is_working()

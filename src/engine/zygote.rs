@@ -46,8 +46,6 @@ pub struct Zygote {
     pub(super) working: u32,
     pub(super) forks: u64,
     pub(super) last_use: Time,
-    /// The evictor's clock at its last use.
-    pub(super) clock: f64,
     /// Not forked from before this: its last fork failed.
     pub(super) avoided_until: Time,
     /// To be killed as soon as another of its node is live.

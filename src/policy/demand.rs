@@ -74,28 +74,29 @@ impl Demand {
         self.known = None;
     }
 
-    /// Uses a second of the sandbox at this level (from one), if it were kept from now on.
+    /// Uses a second of the sandbox at this level (from one), if it were kept from now on. A level
+    /// that was never wanted has not been since `there_since`.
     #[must_use]
-    pub fn rate(&self, level: u32, now: Time) -> f64 {
+    pub fn rate(&self, level: u32, there_since: Time, now: Time) -> f64 {
         match self.known {
             Some(known) if known.level == level && now < known.until => known.rate,
-            _ => self.known_at(level, now).rate,
+            _ => self.known_at(level, there_since, now).rate,
         }
     }
 
     /// As `rate`, which for a while needs no reckoning then.
-    pub fn remember(&mut self, level: u32, now: Time) -> f64 {
+    pub fn remember(&mut self, level: u32, there_since: Time, now: Time) -> f64 {
         let known = match self.known {
             Some(known) if known.level == level && now < known.until => known,
-            _ => self.known_at(level, now),
+            _ => self.known_at(level, there_since, now),
         };
         self.known = Some(known);
         known.rate
     }
 
-    fn known_at(&self, level: u32, now: Time) -> Known {
+    fn known_at(&self, level: u32, there_since: Time, now: Time) -> Known {
         let place = usize::min(level.max(1) as usize, LEVELS_MAX) - 1;
-        let since = self.since.get(place).copied().unwrap_or(now);
+        let since = self.since.get(place).copied().unwrap_or(there_since);
         let age = now.since(since);
         let rate = match self.gaps.get(class(place + 1)) {
             Some(gaps) => gaps.rate(age),
@@ -131,15 +132,15 @@ mod tests {
             demand.released(0, now);
             now = now + Duration::from_secs(2);
         }
-        let (first, second) = (demand.rate(1, now), demand.rate(2, now));
+        let rate = |level| demand.rate(level, now, now);
+        let (first, second) = (rate(1), rate(2));
         assert!(
             first > 10.0 * second && second > 0.0,
             "{first} and {second} a second"
         );
-        assert!(
-            demand.rate(9, now) > 0.0,
-            "never wanted, and nothing is known"
-        );
+        assert!(rate(9) > 0.0, "never wanted, and nothing is known");
+        let long_there = demand.rate(9, Time::ZERO, now);
+        assert!(long_there < rate(9), "nobody has wanted it for long");
     }
 
     #[test]
@@ -150,9 +151,9 @@ mod tests {
             demand.released(0, Time::from_millis(secs * 1_000 + 100));
         }
         let later = Time::from_millis(40_000);
-        let fresh = demand.rate(1, later);
-        assert!((demand.remember(1, later) - fresh).abs() < 1e-12);
-        assert!((demand.rate(1, later) - fresh).abs() < 1e-12);
-        assert!(demand.remember(1, Time::from_millis(400_000)) < fresh);
+        let fresh = demand.rate(1, later, later);
+        assert!((demand.remember(1, later, later) - fresh).abs() < 1e-12);
+        assert!((demand.rate(1, later, later) - fresh).abs() < 1e-12);
+        assert!(demand.remember(1, later, Time::from_millis(400_000)) < fresh);
     }
 }

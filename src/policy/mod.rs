@@ -9,7 +9,6 @@
 pub mod demand;
 pub mod gaps;
 pub mod grow;
-pub mod hist;
 pub mod keep;
 pub mod lookup;
 pub mod scale;

@@ -18,6 +18,7 @@ pub mod report;
 
 use super::sweep::Player;
 use super::trace::{Arrival, Function};
+use crate::policy::Evict;
 use classic::{Classic, Edition};
 use own::Own;
 use own::future::Future;
@@ -56,7 +57,7 @@ impl Model {
                 .collect(),
             Self::Course => vec![Policy::Classic(classic::Policy::Rand, Edition::Course)],
             Self::Own => {
-                let own = own::Policy::ALL.into_iter().map(Policy::Own);
+                let own = own::Policy::all().map(Policy::Own);
                 own.chain([Policy::Bound]).collect()
             }
         }
@@ -93,7 +94,7 @@ impl Policy {
     pub const fn has_dice(self) -> bool {
         match self {
             Self::Classic(policy, _) => matches!(policy, classic::Policy::Rand),
-            Self::Own(policy) => matches!(policy, own::Policy::Rand),
+            Self::Own(policy) => matches!(policy, own::Policy::Live(Evict::Rand)),
             Self::Bound => false,
         }
     }

@@ -23,11 +23,9 @@ pub mod future;
 mod victims;
 
 use super::report::{Counts, DROP_RETRY_MS, Outcome, Victim};
-use crate::base::{Bytes, Duration, Key, Random, Slab, Time};
+use crate::base::{Bytes, Duration, Key, Slab, Time};
 use crate::policy::Evict;
-use crate::policy::demand::Demand;
-use crate::policy::hist::Histogram;
-use crate::policy::keep::{Candidate, TIME_TO_LIVE};
+use crate::policy::keep::{History, Thing, Use};
 use crate::sim::trace::{Arrival, Function};
 use core::cmp::Reverse;
 use future::{Cursor, Future};
@@ -37,77 +35,34 @@ use std::sync::Arc;
 
 /// More containers than any simulated memory holds.
 const CONTAINERS_MAX: usize = 1 << 24;
-const LONG_TIME_TO_LIVE: Duration = Duration::from_hours(2);
 
 /// Who is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
-    Gd,
-    Lru,
-    Ttl,
-    LongTtl,
-    Lnd,
-    Freq,
-    Size,
-    Hist,
-    Rand,
-    Value,
+    /// By a policy of the live evictor.
+    Live(Evict),
     /// Knows all calls to come, and gives up what saves least until it is wanted.
     Oracle,
 }
 
 impl Policy {
-    pub const ALL: [Self; 11] = [
-        Self::Gd,
-        Self::Lru,
-        Self::Ttl,
-        Self::LongTtl,
-        Self::Lnd,
-        Self::Freq,
-        Self::Size,
-        Self::Hist,
-        Self::Rand,
-        Self::Value,
-        Self::Oracle,
-    ];
+    pub fn all() -> impl Iterator<Item = Self> {
+        let live = Evict::ALL.into_iter().map(Self::Live);
+        live.chain([Self::Oracle])
+    }
 
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Gd => "GD",
-            Self::Lru => "LRU",
-            Self::Ttl => "TTL",
-            Self::LongTtl => "LONG-TTL",
-            Self::Lnd => "LND",
-            Self::Freq => "FREQ",
-            Self::Size => "SIZE",
-            Self::Hist => "HIST",
-            Self::Rand => "RAND",
-            Self::Value => "VALUE",
+            Self::Live(evict) => evict.title(),
             Self::Oracle => "ORACLE",
         }
     }
 
-    /// The live evictor's policy that gives the order; none where the order is of another kind.
-    const fn evict(self) -> Option<Evict> {
+    /// The oracle's order is its own: the history that it has beside it is never asked.
+    const fn evict(self) -> Evict {
         match self {
-            Self::Gd => Some(Evict::Gdsf),
-            Self::Lru => Some(Evict::Lru),
-            Self::Ttl | Self::LongTtl => Some(Evict::Ttl),
-            Self::Lnd => Some(Evict::Landlord),
-            Self::Freq => Some(Evict::Lfu),
-            Self::Size => Some(Evict::Size),
-            Self::Hist => Some(Evict::Hist),
-            Self::Rand => Some(Evict::Rand),
-            Self::Value => Some(Evict::Value),
-            Self::Oracle => None,
-        }
-    }
-
-    const fn lifetime(self) -> Option<Duration> {
-        match self {
-            Self::Ttl => Some(TIME_TO_LIVE),
-            Self::LongTtl => Some(LONG_TIME_TO_LIVE),
-            _ => None,
+            Self::Live(evict) => evict,
+            Self::Oracle => Evict::Lru,
         }
     }
 }
@@ -124,6 +79,8 @@ struct Container {
     function: u32,
     /// Busy until then, all calls that wait for it served; idle since then.
     free_at_ms: f64,
+    /// Has served: it was not made ahead of a call that has not come yet.
+    used: bool,
     /// Its place among the busy ones of its function; none when idle.
     busy_at: Option<usize>,
 }
@@ -138,14 +95,8 @@ struct Served {
     busy: Vec<ContainerKey>,
     /// The one used last at the back.
     idle: VecDeque<ContainerKey>,
-    uses: f64,
-    /// The clock at its last use.
-    clock: f64,
     last_use_ms: f64,
-    draw: f64,
-    demand: Demand,
-    histogram: Option<Box<Histogram>>,
-    keep_until_ms: f64,
+    history: History,
     cursor: Cursor,
     /// Its place in the list of functions that have something idle.
     idle_at: Option<usize>,
@@ -174,7 +125,8 @@ pub struct Own {
     scheduled: u64,
     with_idle: Vec<u32>,
     future: Option<Arc<Future>>,
-    random: Random,
+    /// Distinguishes the things of this run from those of another.
+    seed: u64,
     counts: Counts,
     victims: Vec<Victim>,
 }
@@ -208,7 +160,7 @@ impl Own {
             scheduled: 0,
             with_idle: Vec::new(),
             future,
-            random: Random::new(seed),
+            seed: seed.rotate_left(40),
             counts: Counts::new(functions.len()),
             victims: Vec::new(),
         }
@@ -232,7 +184,12 @@ impl Own {
         self.victims.clear();
         self.advance(now);
         let served = &mut self.functions[function as usize];
-        served.demand_at(self.policy, now);
+        served.last_use_ms = now;
+        served.history.arrived(&Use {
+            now: time(now),
+            busy: served.busy.len() as u32,
+            clock: self.clock,
+        });
         let (outcome, added_ms) = self.serve(function, now);
         self.counts.count(function as usize, outcome);
         self.counts.added_ms += added_ms;
@@ -329,13 +286,16 @@ impl Own {
         if let Some(moved) = served.busy.get(place) {
             self.containers.get_mut(*moved).expect("busy").busy_at = Some(place);
         }
-        served.demand.released(served.busy.len() as u32, time(now));
+        let busy = served.busy.len() as u32;
+        served.history.released(busy, time(now));
         self.busy_mb -= served.mem_mb;
-        self.set_idle(key, function);
-        self.plan_end(key, function, now);
+        self.set_idle(key, function, now);
     }
 
-    fn set_idle(&mut self, key: ContainerKey, function: u32) {
+    fn set_idle(&mut self, key: ContainerKey, function: u32, now: f64) {
+        if let Some(span) = self.keep_span(key) {
+            self.schedule(now + ms(span), Event::Expired(key));
+        }
         let served = &mut self.functions[function as usize];
         served.idle.push_back(key);
         if served.idle_at.is_none() {
@@ -344,49 +304,42 @@ impl Own {
         }
     }
 
-    /// A policy that lets things live for a time says how long.
-    fn plan_end(&mut self, key: ContainerKey, function: u32, now: f64) {
-        if let Some(lifetime) = self.policy.lifetime() {
-            self.schedule(now + ms(lifetime), Event::Expired(key));
+    /// How long the policy keeps it, whether memory is short or not.
+    fn keep_span(&self, key: ContainerKey) -> Option<Duration> {
+        let container = self.containers.get(key)?;
+        let stay = self.functions[container.function as usize].history.stay();
+        if container.used {
+            stay.used
+        } else {
+            stay.unused
         }
-        if self.policy != Policy::Hist {
-            return;
-        }
-        let served = &self.functions[function as usize];
-        let Some(histogram) = &served.histogram else {
-            return;
-        };
-        let forecast = histogram.forecast();
-        let last_ms = histogram
-            .last()
-            .map_or(now, |last| last.as_secs_f64() * 1e3);
-        if let Some(ready_after) = forecast.ready_after {
-            let ready_ms = last_ms + ms(ready_after);
-            if ready_ms > now {
-                self.remove(key);
-                self.schedule(ready_ms, Event::Prewarm(function));
-                return;
-            }
-        }
-        let end_ms = f64::max(last_ms + ms(forecast.keep_for), now);
-        self.schedule(end_ms, Event::Expired(key));
     }
 
     fn expired(&mut self, key: ContainerKey, now: f64) {
         let Some(container) = self.containers.get(key) else {
             return;
         };
-        let function = container.function;
+        let (function, idle_since_ms) = (container.function, container.free_at_ms);
         if container.busy_at.is_some() {
             return;
         }
-        let fresh = match self.policy.lifetime() {
-            Some(lifetime) => container.free_at_ms + ms(lifetime) > now,
-            None => self.functions[function as usize].keep_until_ms > now,
+        let Some(span) = self.keep_span(key) else {
+            return;
         };
-        if !fresh {
-            self.counts.evicted(function as usize);
-            self.remove(key);
+        let ends_ms = idle_since_ms + ms(span);
+        if ends_ms > now {
+            // Used in between, or the policy has learned something.
+            return self.schedule(ends_ms, Event::Expired(key));
+        }
+        self.counts.evicted(function as usize);
+        self.remove(key);
+        let served = &self.functions[function as usize];
+        let after = served.history.stay().ready_after;
+        if let Some(after) = after.filter(|_| served.idle.is_empty() && served.busy.is_empty()) {
+            let at_ms = served.last_use_ms + ms(after);
+            if at_ms > now {
+                self.schedule(at_ms, Event::Prewarm(function));
+            }
         }
     }
 
@@ -397,10 +350,8 @@ impl Own {
         if is_there || self.used_mb + served.mem_mb > self.memory_mb {
             return;
         }
-        let keep_until_ms = f64::max(served.keep_until_ms, now);
         if let Some(key) = self.add(function, now) {
-            self.set_idle(key, function);
-            self.schedule(keep_until_ms, Event::Expired(key));
+            self.set_idle(key, function, now);
         }
     }
 
@@ -410,6 +361,7 @@ impl Own {
         let container = Container {
             function,
             free_at_ms: now,
+            used: false,
             busy_at: None,
         };
         let key = self.containers.insert(container).ok()?;
@@ -428,6 +380,7 @@ impl Own {
             served.idle.pop_back();
         }
         container.free_at_ms = now + run_ms;
+        container.used = true;
         container.busy_at = Some(served.busy.len());
         served.busy.push(key);
         self.busy_mb += served.mem_mb;
@@ -439,12 +392,11 @@ impl Own {
 
     fn used(&mut self, function: u32, now: f64) {
         let served = &mut self.functions[function as usize];
-        served.uses += 1.0;
-        served.clock = self.clock;
-        served.last_use_ms = now;
-        if self.policy == Policy::Rand {
-            served.draw = self.random.unit();
-        }
+        served.history.used(&Use {
+            now: time(now),
+            busy: served.busy.len() as u32,
+            clock: self.clock,
+        });
     }
 
     fn perhaps_unlist(&mut self, function: u32) {
@@ -473,9 +425,8 @@ impl Own {
         served
             .idle
             .remove(place.expect("only the idle are removed"));
-        if served.idle.is_empty() && served.busy.is_empty() {
-            served.uses *= 0.5;
-        }
+        let left = served.idle.len() + served.busy.len();
+        served.history.lost(left as u32);
         self.used_mb -= served.mem_mb;
         self.perhaps_unlist(function);
     }
@@ -483,46 +434,28 @@ impl Own {
 
 impl Served {
     fn new(function: &Function, policy: Policy) -> Self {
-        let has_histogram = policy == Policy::Hist;
         Self {
             mem_mb: function.mem_mb,
             start_ms: f64::max(function.cold_ms - function.warm_ms, 0.0),
             run_ms: function.warm_ms,
             busy: Vec::new(),
             idle: VecDeque::new(),
-            uses: 0.0,
-            clock: 0.0,
             last_use_ms: 0.0,
-            draw: 0.0,
-            demand: Demand::default(),
-            histogram: has_histogram.then(Box::default),
-            keep_until_ms: f64::INFINITY,
+            history: policy.evict().history(),
             cursor: Cursor::default(),
             idle_at: None,
         }
     }
 
-    /// A call came: what the policies learn from that.
-    fn demand_at(&mut self, policy: Policy, now: f64) {
-        if policy == Policy::Value {
-            self.demand.wanted(self.busy.len() as u32, time(now));
-        }
-        if let Some(histogram) = &mut self.histogram {
-            histogram.record(time(now));
-            self.keep_until_ms = now + ms(histogram.forecast().keep_for);
-        }
-    }
-
-    /// As the live evictor sees it.
-    fn candidate(&self, rate: f64) -> Candidate {
-        Candidate {
-            uses: self.uses,
+    /// As the live evictor sees it: the one used longest ago, `taken` of them gone.
+    fn thing(&self, taken: usize, now: f64, name: u64) -> Thing {
+        Thing {
             rebuild: Duration::from_secs_f64(self.start_ms / 1e3),
             memory: Bytes::new((self.mem_mb * (1 << 20) as f64) as u64),
+            level: (self.busy.len() + self.idle.len() - taken) as u32,
             last_use: time(self.last_use_ms),
-            keep_until: time(self.keep_until_ms),
-            draw: self.draw,
-            rate,
+            now: time(now),
+            name,
         }
     }
 }

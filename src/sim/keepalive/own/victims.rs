@@ -4,7 +4,7 @@
 //! go until there is room. The last of them may be large: whoever went before it and is not needed
 //! beside it stays, the worthiest first.
 
-use super::{ContainerKey, Own, Policy, time};
+use super::{ContainerKey, Own, Policy};
 use crate::sim::keepalive::report::Victim;
 
 #[derive(Debug, Clone, Copy)]
@@ -49,11 +49,7 @@ impl Own {
             worth,
             ..
         } = *victim;
-        if self
-            .policy
-            .evict()
-            .is_some_and(crate::policy::Evict::has_clock)
-        {
+        if self.policy.evict().has_clock() {
             self.clock = f64::max(self.clock, worth);
         }
         self.victims.push(Victim {
@@ -94,25 +90,16 @@ impl Own {
     /// What the function's lowest container is worth, `taken` of them gone.
     fn worth(&mut self, function: u32, taken: usize, now: f64) -> f64 {
         let served = &mut self.functions[function as usize];
-        let level = (served.busy.len() + served.idle.len() - taken) as u32;
-        if let Some(future) = self
-            .future
-            .as_ref()
-            .filter(|_| self.policy == Policy::Oracle)
-        {
-            let next_ms = future.next(function, level, now, &mut served.cursor);
+        let thing = served.thing(taken, now, u64::from(function) ^ self.seed);
+        if self.policy == Policy::Oracle {
+            let future = self.future.as_ref().expect("the oracle is told the future");
+            let next_ms = future.next(function, thing.level, now, &mut served.cursor);
             return served.start_ms / served.mem_mb / (next_ms - now);
         }
-        let rate = match self.policy {
-            Policy::Value if taken == 0 => served.demand.remember(level, time(now)),
-            Policy::Value => served.demand.rate(level, time(now)),
-            _ => 0.0,
-        };
-        let evict = self
-            .policy
-            .evict()
-            .expect("all but the oracle are the evictor's");
-        evict.worth(served.clock, &served.candidate(rate))
+        if taken == 0 {
+            served.history.remember(&thing);
+        }
+        served.history.worth(&thing)
     }
 }
 
