@@ -154,8 +154,8 @@ mod tests {
         let stay = after_gaps(&[30, 30, 30, 31, 30]);
         assert_eq!(stay.ready_after, Some(Duration::from_mins(27)));
         assert_eq!(stay.used, Some(GRACE));
-        let until = Duration::from_mins(32) / 10 * 11;
-        assert_eq!(stay.unused, Some(until - Duration::from_mins(27)));
+        let until = Duration::from_mins(27) + stay.unused.unwrap();
+        assert_eq!(until, Duration::from_mins(32) / 10 * 11);
     }
 
     #[test]
