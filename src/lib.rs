@@ -7,6 +7,7 @@
 extern crate alloc;
 
 pub mod base;
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod driver;

@@ -45,6 +45,7 @@ pub const OL: &[Verb] = &[
     verbs::tree::VERB,
     verbs::stats::VERB,
     verbs::top::VERB,
+    verbs::bench::VERB,
     verbs::sim::VERB,
     verbs::completions::VERB,
     verbs::man::VERB,

@@ -16,6 +16,12 @@ pub fn wall() -> Duration {
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), now.tv_nsec as u32)
 }
 
+/// Processor time that this process has used, all its threads together.
+pub fn processor() -> Duration {
+    let used = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
+}
+
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 #[cfg(test)]

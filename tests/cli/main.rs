@@ -1,5 +1,6 @@
 //! Both programs as people and scripts meet them: what they print, where, and their exit codes.
 
+mod bench;
 mod check;
 mod documents;
 mod fake;

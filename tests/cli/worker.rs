@@ -11,7 +11,7 @@ use std::process::Stdio;
 /// Workers of tests run beside each other: only one of them could have the port.
 const NO_TCP: [&str; 2] = ["-o", "http.tcp="];
 
-fn up(scratch: &Scratch, more: &[&str]) -> Value {
+pub fn up(scratch: &Scratch, more: &[&str]) -> Value {
     let words = ["worker", "up", "-d", "-p", "w", "--json"];
     let words: Vec<&str> = words.iter().chain(&NO_TCP).chain(more).copied().collect();
     let told = scratch.ol(&words).well();
@@ -37,7 +37,7 @@ fn has_group(pid: Pid) -> bool {
 }
 
 /// Takes down whatever a failed test leaves running.
-struct Guard<'a>(&'a Scratch);
+pub struct Guard<'a>(pub &'a Scratch);
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {

@@ -27,11 +27,12 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("sim", &["base", "policy", "engine", "config"]),
+    ("bench", &["base", "sys", "io"]),
     (
         "cli",
         &[
             "base", "policy", "engine", "http", "wire", "sys", "io", "host", "config", "driver",
-            "sim",
+            "sim", "bench",
         ],
     ),
     ("bin", &["cli"]),

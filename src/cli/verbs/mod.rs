@@ -1,5 +1,6 @@
 //! One file a verb: how it is typed, and what it does.
 
+pub mod bench;
 pub mod check;
 pub mod completions;
 pub mod deploy;

@@ -13,8 +13,10 @@
 
 mod archive;
 mod image;
+mod names;
 mod registry;
 
 pub use archive::{Bad, Bounds, Format};
 pub use image::{Digest, Image};
+pub use names::put_names;
 pub use registry::{Files, Found, Listed, Stamp, Upload, Version};
