@@ -10,13 +10,14 @@ pub const TREE: &str = "bench-tree-";
 
 /// Returns the number in its own name: so 65,536 functions are one content.
 pub const PY_CODE: &str = "\
-import os
-
-NUMBER = int(os.environ[\"OL_FUNCTION\"].rpartition(\"-\")[2])
+number = None
 
 
-def f(event):
-    return NUMBER
+def f(event, context):
+    global number
+    if number is None:
+        number = int(context.function_name.rpartition(\"-\")[2])
+    return number
 ";
 
 /// numpy and pandas: a frame made once, the correlation of two of its columns for each call.
