@@ -214,8 +214,8 @@ mod tests {
 
     #[test]
     fn picks_are_different_uniform_and_repeatable() {
-        let text: String = (0..10).map(|number| format!("p{number}\n")).collect();
-        let packages = parse(&text).expect("a list");
+        let lines: Vec<_> = (0..10).map(|number| format!("p{number}")).collect();
+        let packages = parse(&lines.join("\n")).expect("a list");
         let mut random = Random::new(3);
         let mut seen = [0_u32; 10];
         for _ in 0..10_000 {

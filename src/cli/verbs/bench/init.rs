@@ -75,24 +75,21 @@ struct Group {
 
 pub fn run(matches: &ArgMatches, context: &Context) -> Done {
     let functions = matches.get_one::<u32>("functions").copied();
-    let groups = match matches.get_one::<String>("packages") {
-        Some(file) => {
-            let functions = functions.unwrap_or(EXPERIMENT_FUNCTIONS);
-            picked(file, functions, matches, context)?
-        }
-        None => {
-            let numbers = 0..functions.unwrap_or(FUNCTIONS);
-            let of = |(code, prefix): (&str, &'static str)| Group {
-                code: code.to_owned(),
-                prefix,
-                numbers: numbers.clone(),
-            };
-            let kinds = [
-                (functions::PY_CODE, functions::PY),
-                (functions::PD_CODE, functions::PD),
-            ];
-            kinds.map(of).into()
-        }
+    let groups = if let Some(file) = matches.get_one::<String>("packages") {
+        let functions = functions.unwrap_or(EXPERIMENT_FUNCTIONS);
+        picked(file, functions, matches, context)?
+    } else {
+        let numbers = 0..functions.unwrap_or(FUNCTIONS);
+        let kinds = [
+            (functions::PY_CODE, functions::PY),
+            (functions::PD_CODE, functions::PD),
+        ];
+        let of = |(code, prefix): (&str, &'static str)| Group {
+            code: code.to_owned(),
+            prefix,
+            numbers: numbers.clone(),
+        };
+        kinds.map(of).into()
     };
     let mut progress = Progress::start(context.quiet || context.json);
     let made = match registry(context)? {

@@ -125,14 +125,11 @@ pub fn setup(
         Address::Unix(path) => Target::Unix(path.clone()),
         Address::Tcp { host, port } => {
             let resolved = (host.as_str(), *port).to_socket_addrs();
-            let first = resolved.map(|mut addresses| addresses.next());
-            match first {
-                Ok(Some(address)) => Target::Tcp(address),
-                Ok(None) | Err(_) => {
-                    let what = client.address.to_string();
-                    let why = "its host has no address";
-                    return Err(Failure::failed(what, why, "name it by its address"));
-                }
+            if let Ok(Some(address)) = resolved.map(|mut addresses| addresses.next()) {
+                Target::Tcp(address)
+            } else {
+                let (what, why) = (client.address.to_string(), "its host has no address");
+                return Err(Failure::failed(what, why, "name it by its address"));
             }
         }
     };
