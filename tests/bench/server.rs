@@ -50,11 +50,11 @@ impl Server {
             is_over: AtomicBool::new(false),
         });
         let own = Arc::clone(&shared);
-        let thread = std::thread::spawn(move || accept(&listener, &own));
+        let thread = std::thread::Builder::new().spawn(move || accept(&listener, &own));
         Self {
             path,
             shared,
-            thread: Some(thread),
+            thread: Some(thread.expect("a thread")),
         }
     }
 
@@ -92,9 +92,10 @@ fn accept(listener: &UnixListener, shared: &Arc<Shared>) {
         let copy = stream.try_clone().expect("a descriptor");
         shared.streams.lock().expect("nobody panicked").push(copy);
         let shared = Arc::clone(shared);
-        threads.push(std::thread::spawn(move || {
-            serve(connection, stream, &shared)
-        }));
+        let thread = std::thread::Builder::new()
+            .spawn(move || serve(connection, stream, &shared))
+            .expect("a thread");
+        threads.push(thread);
     }
     for thread in threads {
         thread.join().expect("it did not panic");
@@ -124,7 +125,8 @@ fn serve(connection: u32, mut stream: UnixStream, shared: &Shared) {
             Reply::Bytes(text) => (text, false),
             Reply::Close(text) => (text, true),
             Reply::After(time, text) => {
-                std::thread::sleep(time);
+                let time = time.try_into().expect("a short one");
+                rustix::event::poll(&mut [], Some(&time)).expect("it only waits");
                 (text, false)
             }
         };
