@@ -14,8 +14,8 @@
 //! worker that stalls is charged for every call that would have come meanwhile (what is known as
 //! coordinated omission does not happen).
 //!
-//! Memory is fixed before the first call: nothing here grows with the number of calls. Imports base,
-//! sys and io, as the worker does: a measurement should not be limited by its own client.
+//! Memory is fixed before the first call: nothing here grows with the number of calls. Imports
+//! base, sys and io, as the worker does: a measurement should not be limited by its own client.
 
 #![forbid(unsafe_code)]
 

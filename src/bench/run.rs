@@ -6,7 +6,7 @@
 //!                     '----------------- connected anew by its next call -----------'
 //! ```
 //!
-//! A worker that cannot be connected to any more ends the run: figures of its absence would mislead.
+//! A worker that cannot be connected to any more ends the run: its absence has no figures.
 
 use super::reply::Reader;
 use super::schedule::{Choice, Next, Pace, Schedule};

@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(of(lines), wanted);
         let json = r#"["numpy==1.26.4", "scikit-learn", "zope.interface: zope.interface, zope"]"#;
         assert_eq!(of(json), wanted);
-        let recorded = "{\"event\": \"package\", \"name\": \"a==1\", \"deps\": [], \"top\": [\"b\"]}\n\
+        let recorded = "{\"event\": \"package\", \"name\": \"a==1\", \"top\": [\"b\"]}\n\
                         {\"event\": \"invocation\", \"t\": 0}\n";
         assert_eq!(of(recorded), [pair("a==1", "b")]);
     }

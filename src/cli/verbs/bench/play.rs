@@ -26,8 +26,8 @@ pub fn command() -> Command {
     let command = Command::new("play")
         .about("Make the calls of a recorded trace again")
         .long_about(
-            "Make the calls of a trace again, at the times it tells; latency counts from then. With \
-             --closed, in its order, as fast as the clients get answers. A trace is what a worker \
+            "Make the calls of a trace again, at the times it tells; latency counts from then. \
+             With --closed, in its order, as fast as the clients get answers. A trace is what a worker \
              recorded, or any other that `ol sim` reads; its functions must be deployed.",
         )
         .arg(
