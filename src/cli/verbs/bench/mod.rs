@@ -72,8 +72,8 @@ fn command() -> Command {
         .long_about(
             "Make functions to measure with (init), and measure: {py,pd}{64,1k,64k}-{seq,par} call \
              plain (py) or numpy and pandas (pd) functions, any of 64, 1,024 or 65,536, by 1 or \
-             32 clients. The last line of stdout is one JSON object. The exit code is 1 when more than \
-             1 % of the calls failed.",
+             32 clients. The last line of stdout is one JSON object. The exit code is 1 when more \
+             than 1 % of the calls failed.",
         )
         .subcommand_required(true)
         .subcommand(init::command())
