@@ -27,8 +27,8 @@ pub fn command() -> Command {
         .about("Make the calls of a recorded trace again")
         .long_about(
             "Make the calls of a trace again, at the times it tells; latency counts from then. \
-             With --closed, in its order, as fast as the clients get answers. A trace is what a worker \
-             recorded, or any other that `ol sim` reads; its functions must be deployed.",
+             With --closed, in its order, as fast as the clients get answers. A trace is what a \
+             worker recorded, or any other that `ol sim` reads; its functions must be deployed.",
         )
         .arg(
             Arg::new("trace")
