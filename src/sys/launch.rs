@@ -178,11 +178,12 @@ impl Launch<'_> {
             at("raise the loopback", network_namespace::raise_loopback())?;
         }
         at("forbid core dumps", process::forbid_core_dumps())?;
+        self.enter_user_namespace()?;
+        // Before the limits: among the worker's thousands there may be no free number below them.
+        self.take_descriptors()?;
         for (resource, value) in self.limits {
             at("limit resources", process::limit(*resource, *value))?;
         }
-        self.enter_user_namespace()?;
-        self.take_descriptors()?;
         self.become_user()?;
         // SAFETY: take_descriptors has just put the line to the worker there.
         let lifeline = unsafe { BorrowedFd::borrow_raw(self.descriptors[0].1) };

@@ -86,11 +86,13 @@ pub fn reset_signals() -> io::Result<()> {
     }
 }
 
-/// Lowers a limit, soft and hard.
+/// Lowers a limit, soft and hard; one that is lower already stays.
 pub fn limit(resource: Resource, value: u64) -> io::Result<()> {
+    let hard = rustix::process::getrlimit(resource).maximum;
+    let value = Some(hard.map_or(value, |hard| hard.min(value)));
     let wanted = Rlimit {
-        current: Some(value),
-        maximum: Some(value),
+        current: value,
+        maximum: value,
     };
     Ok(rustix::process::setrlimit(resource, wanted)?)
 }

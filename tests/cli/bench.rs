@@ -196,6 +196,8 @@ fn benchmarks_measure_a_worker() {
 
     let told = bench(&["once", "bench-py-1", "-q"]).well();
     assert_eq!(measured(&told)["successes"], 11);
+    let told = bench(&["once", "bench-py-", "--first", "3", "-t", "1", "-q"]).well();
+    assert_eq!(measured(&told)["successes"], 3);
     let line = bench(&["once", "nobody"]).failed(1);
     assert!(line.contains("ol list"), "{line}");
     play(&scratch);

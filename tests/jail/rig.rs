@@ -171,7 +171,7 @@ pub fn rig_with(wish: &Wish<'_>) -> Option<Rig> {
     })
 }
 
-fn skip(why: &str) -> Option<Rig> {
+pub fn skip(why: &str) -> Option<Rig> {
     let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("SKIP: {why}\n"));
     None
 }

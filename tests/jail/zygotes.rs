@@ -48,6 +48,23 @@ fn imports_are_told_with_their_times() {
 }
 
 #[test]
+fn a_worker_with_more_descriptors_than_a_zygote_may_have_still_starts_them() {
+    const MANY: usize = 5000;
+    let Some(mut rig) = rig() else { return };
+    let limit = olworker::sys::machine::raise_descriptor_limit().unwrap();
+    if limit < 2 * MANY as u64 {
+        let why = format!("only {limit} descriptors may be open here");
+        crate::rig::skip(&why);
+        return;
+    }
+    let null = fs::File::open("/dev/null").unwrap();
+    let many: Vec<_> = (0..MANY).map(|_| null.try_clone().unwrap()).collect();
+    let said = first_words(&mut rig, &["json"], &[]);
+    assert!(matches!(said, ZygoteEvent::Ready { .. }), "{said:?}");
+    drop(many);
+}
+
+#[test]
 fn an_import_that_raises_is_told_with_its_last_lines() {
     let Some(mut rig) = rig() else { return };
     let package = ("broken.py", "raise RuntimeError('unwilling')");

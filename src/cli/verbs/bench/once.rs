@@ -8,7 +8,7 @@ use super::measure::{drive, failure, listed, setup};
 use super::report::{self, Output};
 use super::{clients, common};
 use crate::bench::{Choice, Names, Pace, Run};
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command, value_parser};
 
 pub fn command() -> Command {
     let command = Command::new("once")
@@ -22,6 +22,13 @@ pub fn command() -> Command {
                 .value_name("PREFIX")
                 .required(true)
                 .help("How their names begin; '' for all"),
+        )
+        .arg(
+            Arg::new("first")
+                .long("first")
+                .value_name("N")
+                .value_parser(value_parser!(u32).range(1..))
+                .help("Only so many of them"),
         )
         .arg(clients(Some("5")));
     common(command)
@@ -39,6 +46,9 @@ pub fn run(matches: &ArgMatches, context: &Context) -> Done {
         return Err(Failure::failed(what, why, "ol list shows what there is"));
     }
     names.sort_by_cached_key(|name| by_number(name));
+    if let Some(first) = matches.get_one::<u32>("first") {
+        names.truncate(*first as usize);
+    }
     let names = Names::Listed(names);
     let choice = Choice::Each {
         next: 0,
