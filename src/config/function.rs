@@ -1,4 +1,5 @@
-//! What a function says of itself: `ol.toml` beside its code.
+//! What a function says of itself: `ol.toml` beside its code, or `ol.yaml`, as functions made for
+//! the original have it.
 //!
 //! Reading never fails with half a setting: either every key is known, of its type and within its
 //! bounds, or the upload is refused with everything that is wrong. What a function leaves unsaid is
@@ -6,12 +7,15 @@
 
 use super::meaning::MB;
 use super::words::{Network, OnHangup};
+use super::yaml;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use toml::{Table, Value};
 
 /// The file's name in an image.
 pub const FILE: &str = "ol.toml";
+/// The other notation's. Its keys may be written with `-` for `_`, and limits at the top.
+pub const YAML_FILE: &str = "ol.yaml";
 /// Longest file that is read.
 pub const FILE_BYTES_MAX: u64 = 256 * 1024;
 /// Problems told of one file.
@@ -110,12 +114,36 @@ impl FunctionSettings {
                 return Err(vec![format!("{FILE}:{line}: {}", error.message())]);
             }
         };
-        Self::from_table(&table)
+        Self::from_table(FILE, &table)
     }
 
-    /// The same, from what some other notation was read into.
-    pub fn from_table(table: &Table) -> Result<Self, Vec<String>> {
-        let mut reader = Reader::default();
+    /// Reads `ol.yaml`, likewise.
+    pub fn parse_yaml(text: &str) -> Result<Self, Vec<String>> {
+        let table = yaml::parse(text)
+            .map_err(|problem| vec![format!("{YAML_FILE}:{}: {}", problem.line, problem.why)])?;
+        let mut result = Table::new();
+        for (key, value) in table {
+            let (key, value) = in_toml(key, value);
+            if !LIMITS.iter().any(|limit| limit.name == key) {
+                result.insert(key, value);
+                continue;
+            }
+            let section = result
+                .entry("limits")
+                .or_insert_with(|| Table::new().into());
+            if let Value::Table(limits) = section {
+                limits.insert(key, value);
+            }
+        }
+        Self::from_table(YAML_FILE, &result)
+    }
+
+    fn from_table(file: &'static str, table: &Table) -> Result<Self, Vec<String>> {
+        let mut reader = Reader {
+            file,
+            settings: Self::default(),
+            problems: Vec::new(),
+        };
         for (key, value) in table {
             reader.top(key, value);
         }
@@ -127,15 +155,27 @@ impl FunctionSettings {
     }
 }
 
-#[derive(Default)]
+/// A key of YAML, and those below it, as TOML spells them; names of variables are their own.
+fn in_toml(key: String, value: Value) -> (String, Value) {
+    let value = match value {
+        Value::Table(table) if key != "environment" => {
+            let renamed = table.into_iter().map(|(key, value)| in_toml(key, value));
+            Value::Table(renamed.collect())
+        }
+        value => value,
+    };
+    (key.replace('-', "_"), value)
+}
+
 struct Reader {
+    file: &'static str,
     settings: FunctionSettings,
     problems: Vec<String>,
 }
 
 impl Reader {
     fn bad(&mut self, key: &str, why: &str) {
-        self.problems.push(format!("{FILE}: {key}: {why}"));
+        self.problems.push(format!("{}: {key}: {why}", self.file));
     }
 
     fn unknown(&mut self, key: &str, known: &[&str]) {
@@ -331,6 +371,24 @@ mod tests {
         ] {
             assert!(problems.contains(part), "{part} in {problems}");
         }
+    }
+
+    #[test]
+    fn the_originals_notation_is_read() {
+        let text = "mem-mb: 64\ntriggers:\n  http:\n    - method: put\nlimits:\n  runtime-sec: 3\n\
+                    environment:\n  A-B: 1\n";
+        let settings = FunctionSettings::parse_yaml(text).unwrap();
+        assert_eq!(settings.mem_bytes, Some(64 * MB));
+        assert_eq!(settings.runtime, Some(Duration::from_secs(3)));
+        assert_eq!(settings.methods, ["PUT"]);
+        assert_eq!(settings.environment["A-B"], "1");
+        let problems = |text| FunctionSettings::parse_yaml(text).unwrap_err().join("\n");
+        let cron = problems("triggers:\n  cron:\n    - schedule: '* * * * *'\n");
+        assert_eq!(
+            cron,
+            "ol.yaml: triggers.cron: unknown key (known here: http)"
+        );
+        assert!(problems("mem_mbs: 64").contains("ol.yaml: mem_mbs: unknown key"));
     }
 
     #[test]

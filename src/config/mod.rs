@@ -28,6 +28,7 @@ pub mod syntax;
 pub mod tree;
 pub mod typed;
 pub mod words;
+mod yaml;
 
 pub use load::{Request, load};
 pub use meaning::{Config, Home, Machine};

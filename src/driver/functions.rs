@@ -150,8 +150,7 @@ impl Check {
 
 /// The code of an entry. Blocks: for helpers.
 pub fn load(registry: &Files, name: &FunctionName, found: Found) -> Result<Code, Bad> {
-    let image = registry.load(&found)?;
-    let settings = settings(&image)?;
+    let (image, settings) = registry.load(&found, &settings)?;
     let version = registry.version_of(name, &image).map_err(Bad::Host)?;
     code(image, settings, version, found.stamp)
 }
@@ -184,26 +183,40 @@ fn code(image: Image, settings: FunctionSettings, version: u64, stamp: Stamp) ->
 
 /// What an image says of itself; refused when it has no entry or says nonsense. Blocks.
 pub fn settings(image: &Image) -> Result<FunctionSettings, Bad> {
-    let settings = match File::open(image.path.join(function::FILE)) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => FunctionSettings::default(),
-        Err(error) => return Err(Bad::Host(error)),
-        Ok(file) => {
-            let mut text = String::new();
-            file.take(function::FILE_BYTES_MAX + 1)
-                .read_to_string(&mut text)
-                .map_err(|_| Bad::Archive(format!("{} is no UTF-8 text", function::FILE)))?;
-            if text.len() as u64 > function::FILE_BYTES_MAX {
-                let limit = function::FILE_BYTES_MAX / 1024;
-                return Err(Bad::Archive(format!(
-                    "{} exceeds {limit} KB",
-                    function::FILE
-                )));
-            }
-            FunctionSettings::parse(&text).map_err(|all| Bad::Archive(all.join("; ")))?
+    let toml = settings_text(image, function::FILE)?;
+    let yaml = settings_text(image, function::YAML_FILE)?;
+    let settings = match (toml, yaml) {
+        (Some(_), Some(_)) => {
+            let both = (function::FILE, function::YAML_FILE);
+            let why = format!(
+                "{} and {} are both there (keep one of them)",
+                both.0, both.1
+            );
+            return Err(Bad::Archive(why));
         }
+        (Some(text), None) => FunctionSettings::parse(&text),
+        (None, Some(text)) => FunctionSettings::parse_yaml(&text),
+        (None, None) => Ok(FunctionSettings::default()),
     };
+    let settings = settings.map_err(|all| Bad::Archive(all.join("; ")))?;
     check_entry(image, &settings)?;
     Ok(settings)
+}
+
+fn settings_text(image: &Image, name: &str) -> Result<Option<String>, Bad> {
+    let file = match File::open(image.path.join(name)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(Bad::Host)?,
+    };
+    let mut text = String::new();
+    file.take(function::FILE_BYTES_MAX + 1)
+        .read_to_string(&mut text)
+        .map_err(|_| Bad::Archive(format!("{name} is no UTF-8 text")))?;
+    if text.len() as u64 > function::FILE_BYTES_MAX {
+        let limit = function::FILE_BYTES_MAX / 1024;
+        return Err(Bad::Archive(format!("{name} exceeds {limit} KB")));
+    }
+    Ok(Some(text))
 }
 
 /// The file that a call begins with, below the image.
@@ -244,7 +257,7 @@ pub struct Put {
 impl Put {
     /// Unpacks, checks, keeps, publishes. Blocks: for helpers.
     pub fn run(self, registry: &Files) -> Result<(Version, Code), Bad> {
-        let (version, image, settings) = registry.put(&self.name, self.upload, settings)?;
+        let (version, image, settings) = registry.put(&self.name, self.upload, &settings)?;
         let found = registry.find(&self.name).map_err(Bad::Host)?;
         // Removed again at once by somebody else: as if it had been removed a moment later.
         let stamp = found.map_or_else(Stamp::default, |found| found.stamp);
@@ -457,7 +470,13 @@ mod tests {
         fn new(name: &str) -> Self {
             let root = std::env::temp_dir().join(format!("ol-fun-{name}-{}", std::process::id()));
             let _ = fs::remove_dir_all(&root);
-            let registry = Files::open(&root.join("registry"), &root.join("cache"), 3).unwrap();
+            let registry = Files::open(
+                &root.join("registry"),
+                &root.join("cache"),
+                3,
+                crate::host::unprivileged::Unprivileged::InProcess,
+            )
+            .unwrap();
             let functions = Functions::new(4, CACHE);
             Self {
                 root,
@@ -585,7 +604,8 @@ mod tests {
         let found = |bed: &Bed| {
             let name = FunctionName::new("x").unwrap();
             let found = bed.registry.find(&name).unwrap().unwrap();
-            settings(&bed.registry.load(&found).unwrap()).map_err(|bad| bad.to_string())
+            let loaded = bed.registry.load(&found, &settings);
+            loaded.map_err(|bad| bad.to_string())
         };
         assert!(found(&bed).unwrap_err().contains("f.py is missing"));
         fs::write(

@@ -178,10 +178,9 @@ impl Worker {
                 .find(&name)
                 .map_err(|error| failed(&error))
                 .and_then(|found| {
-                    let image = registry
-                        .load(&found.ok_or_else(missing)?)
-                        .map_err(refused)?;
-                    let asked = functions::settings(&image).map_err(refused)?;
+                    let found = found.ok_or_else(missing)?;
+                    let loaded = registry.load(&found, &functions::settings);
+                    let (_, asked) = loaded.map_err(refused)?;
                     let on_hangup = asked.on_hangup.unwrap_or(limits.on_hangup);
                     let methods = if asked.methods.is_empty() {
                         vec!["*".to_owned()]

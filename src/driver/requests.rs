@@ -11,6 +11,7 @@ use super::settings;
 use super::worker::{Done, Worker};
 use crate::base::FunctionName;
 use crate::engine::{CallKey, Event, FunctionKey};
+use crate::host::code::Image;
 use crate::http::{Code, Method, Problem, Route, bearer};
 
 const WANTS_TOKEN: &str = "send Authorization: Bearer with the token of [http] \
@@ -203,12 +204,25 @@ impl Worker {
             code.packages.clone(),
         ));
         let version = known.version;
+        self.compile(code.image.clone());
         self.record_function(function);
         self.tell(Event::FunctionDeployed {
             function,
             version,
             settings,
         });
+    }
+
+    /// Has its byte code made, if somebody has time: the first instances do without.
+    fn compile(&mut self, image: Image) {
+        let compiler = self.compiler.clone();
+        let job = move || {
+            if let Err(error) = compiler.compile(&image) {
+                log::warn!("no byte code for {:?}: {error}", image.digest);
+            }
+        };
+        // Left undone: the next worker, or the next upload, gets it done.
+        let _ = self.idlers.submit(job);
     }
 
     /// Ends a call that the engine has not heard of.

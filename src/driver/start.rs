@@ -26,7 +26,7 @@ use crate::config::places::{Missing, Places};
 use crate::config::words::{Backend, LogTarget};
 use crate::config::{Config, Machine};
 use crate::engine::Engine;
-use crate::host::code::Files;
+use crate::host::code::{Compiler, Files};
 use crate::host::family::SlotDefaults;
 use crate::host::helper::Helpers;
 use crate::host::jail::{BaseSpec, Ground, Interpreter, PrivateMounts};
@@ -34,6 +34,7 @@ use crate::host::log as sink;
 use crate::host::modules::Modules;
 use crate::host::sandboxes::{Sandboxes, Settings};
 use crate::host::service::{Controller, Delegation, Manager};
+use crate::host::unprivileged::Unprivileged;
 use crate::io::{self, Handle, Interest, Io, Wanted};
 use crate::sys::signals::Signals;
 use crate::sys::{clock, machine as size};
@@ -52,6 +53,8 @@ pub(super) const IO_LIMITS: io::Limits = io::Limits {
 /// Threads for work that blocks, and how much of it may wait.
 const HELPERS: usize = 2;
 const JOBS_MAX: usize = 1024;
+/// Of what nobody waits for: what is too much is left undone.
+const IDLE_JOBS_MAX: usize = 256;
 /// Of a token file; a token is a line.
 const TOKEN_BYTES_MAX: usize = 4096;
 
@@ -207,7 +210,16 @@ fn assemble(config: Config, origin: Origin, parts: Parts) -> Result<(Worker, Soc
     let finished = helpers.finished_fd().try_clone_to_owned();
     let finished = finished.map_err(machine("descriptors"))?;
     let helpers_done = watched(&mut io, finished, Owner::Helper)?;
+    let idlers = Helpers::start("idler", 1, IDLE_JOBS_MAX).map_err(machine("threads"))?;
     let registry = open_registry(&config)?;
+    let compiler = Compiler {
+        interpreter: config.runtimes.python.interpreter.clone(),
+        root: match &config.sandbox.base {
+            Base::Host => None,
+            Base::Rootfs(root) => Some(root.clone()),
+        },
+        id: nobody(&config),
+    };
     let limits = Limits::DEFAULT;
     let logs = config.home.function_logs();
     let bytes_max = config.log.function_log_bytes;
@@ -239,6 +251,8 @@ fn assemble(config: Config, origin: Origin, parts: Parts) -> Result<(Worker, Soc
         front,
         manager,
         helpers,
+        idlers,
+        compiler,
         registry,
         token,
         signals,
@@ -316,13 +330,19 @@ fn open_sandboxes(
     Sandboxes::open(&own, &settings).map_err(|error| Failure::Machine(error.to_string()))
 }
 
+/// Who works on what strangers sent: just below the ids of sandboxes, so that nothing else has it.
+fn nobody(config: &Config) -> u32 {
+    config.sandbox.id_base - 1
+}
+
 /// None where functions come from elsewhere than a directory.
 fn open_registry(config: &Config) -> Result<Option<Files>, Failure> {
     let RegistryUrl::Files(path) = &config.registry.url else {
         return Ok(None);
     };
     let keep_versions = config.registry.keep_versions as usize;
-    let opened = Files::open(path, &config.home.cache, keep_versions);
+    let unprivileged = Unprivileged::Child { id: nobody(config) };
+    let opened = Files::open(path, &config.home.cache, keep_versions, unprivileged);
     opened.map(Some).map_err(|error| {
         let path = path.display();
         Failure::Machine(format!(

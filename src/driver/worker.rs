@@ -28,7 +28,7 @@ use crate::base::{Duration, Time};
 use crate::config::load::Request;
 use crate::config::{Config, Machine};
 use crate::engine::{Effect, Engine, Event, InstanceKey, Sandbox};
-use crate::host::code::Files;
+use crate::host::code::{Compiler, Files};
 use crate::host::helper::Helpers;
 use crate::host::log as sink;
 use crate::host::modules::Modules;
@@ -95,6 +95,9 @@ pub(super) struct Worker {
     pub(super) engine: Engine,
     pub(super) manager: Manager,
     pub(super) helpers: Helpers<Done>,
+    /// One thread for what nobody waits for.
+    pub(super) idlers: Helpers<()>,
+    pub(super) compiler: Compiler,
     /// None where functions come from elsewhere than a directory.
     pub(super) registry: Option<Files>,
     pub(super) token: Option<String>,
@@ -163,7 +166,8 @@ impl Worker {
     }
 
     /// Ends every sandbox that is left.
-    pub(super) fn close(self) -> std::io::Result<()> {
+    pub(super) fn close(mut self) -> std::io::Result<()> {
+        self.idlers.give_up();
         self.sandboxes.close()
     }
 
@@ -255,6 +259,7 @@ impl Worker {
     fn helped(&mut self) {
         let mut done = core::mem::take(&mut self.done);
         self.helpers.collect(&mut done);
+        self.idlers.collect(&mut Vec::new());
         for done in done.drain(..) {
             match done {
                 Done::Checked(checked) => {

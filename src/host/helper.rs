@@ -109,6 +109,11 @@ impl<T: Send + 'static> Helpers<T> {
         Ok(())
     }
 
+    /// Forgets what no thread has begun.
+    pub fn give_up(&mut self) {
+        self.shared.lock().jobs.clear();
+    }
+
     /// Moves the results that wait into `out`.
     pub fn collect(&mut self, out: &mut Vec<T>) {
         let mut count = [0; 8];

@@ -19,4 +19,5 @@ pub mod sandboxes;
 pub mod service;
 pub mod stretch;
 pub mod trace;
+pub mod unprivileged;
 pub mod zygote;

@@ -58,6 +58,13 @@ fn inside(user_namespace: Option<BorrowedFd<'_>>) -> io::Result<()> {
     raise_loopback()
 }
 
+/// Leaves the network for one of its own that has nothing, not even a loopback.
+pub fn leave() -> io::Result<()> {
+    // SAFETY: only the network is unshared.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET)? };
+    Ok(())
+}
+
 /// Brings up `lo` of the network this process is in. Does not allocate.
 pub(super) fn raise_loopback() -> io::Result<()> {
     // SAFETY: three integers.

@@ -2,6 +2,7 @@
 
 use core::ffi::{CStr, c_char, c_int, c_uint};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Gid, Uid};
 use rustix::process::{Resource, Rlimit, Signal};
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
@@ -95,6 +96,14 @@ pub fn limit(resource: Resource, value: u64) -> io::Result<()> {
         maximum: value,
     };
     Ok(rustix::process::setrlimit(resource, wanted)?)
+}
+
+/// Becomes a user who owns nothing: no group, no capability, no way back.
+pub fn become_nobody(id: u32) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
+    rustix::thread::set_thread_groups(&[])?;
+    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+    Ok(rustix::thread::set_thread_res_uid(uid, uid, uid)?)
 }
 
 /// No core file and no core handler of the host: 1 is the value the kernel never pipes for.

@@ -251,6 +251,60 @@ pub const fn last() -> [sock_filter; LAST_INSTRUCTIONS] {
     ]
 }
 
+/// What it takes to read a file that is open, to write others below one directory, and to use
+/// memory.
+const UNPACKING: &[libc::c_long] = &[
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_pread64,
+    libc::SYS_lseek,
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_close,
+    libc::SYS_fcntl,
+    libc::SYS_statx,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_mkdirat,
+    libc::SYS_symlinkat,
+    libc::SYS_unlinkat,
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_futex,
+    libc::SYS_getrandom,
+    libc::SYS_clock_gettime,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+/// The filter of a process that unpacks an archive. Everything that is not in its short list does
+/// not exist for it.
+#[must_use]
+pub fn unpacking() -> Program {
+    let count = UNPACKING.len();
+    assert!(count < 200, "jumps span at most 255 instructions");
+    let mut program = vec![
+        instruction(LOAD, ARCHITECTURE_OF_CALL, 0, 0),
+        instruction(JUMP_IF_EQUAL, ARCHITECTURE, 0, count as u8 + 1),
+        instruction(LOAD, NUMBER, 0, 0),
+    ];
+    for (place, number) in UNPACKING.iter().enumerate() {
+        let to_pass = (count - place) as u8;
+        program.push(instruction(JUMP_IF_EQUAL, *number as u32, to_pass, 0));
+    }
+    program.push(instruction(RETURN, FAIL_WITH | libc::ENOSYS as u32, 0, 0));
+    program.push(instruction(RETURN, ALLOW, 0, 0));
+    program
+}
+
 /// Sets no_new_privs and installs a filter, for this thread and all it starts. Does not allocate.
 pub fn install(program: &[sock_filter]) -> io::Result<()> {
     seccompiler::apply_filter(program).map_err(|error| match error {

@@ -1,5 +1,6 @@
 //! A real worker process, called over its socket: every test here runs on both io back ends.
 
+mod archives;
 mod calls;
 mod failures;
 mod life;

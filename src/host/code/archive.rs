@@ -51,6 +51,8 @@ pub enum Format {
 }
 
 impl Format {
+    pub const ALL: [Self; 4] = [Self::TarGz, Self::Tar, Self::Zip, Self::Python];
+
     /// The ending under which the registry keeps it.
     pub const fn ending(self) -> &'static str {
         match self {
@@ -161,6 +163,9 @@ fn inner_path(name: &[u8]) -> Result<PathBuf, Bad> {
     if name.contains(&0) {
         return bad(format!("a name contains a NUL byte: {}", shown(name)));
     }
+    if core::str::from_utf8(name).is_err() {
+        return bad(format!("a name is no UTF-8 text: {}", shown(name)));
+    }
     let mut path = PathBuf::new();
     for component in Path::new(std::ffi::OsStr::from_bytes(name)).components() {
         match component {
@@ -210,6 +215,11 @@ impl Target {
         Ok(())
     }
 
+    fn too_much<T>(&self) -> Result<T, Bad> {
+        let limit = self.bounds.bytes_max >> 20;
+        bad(format!("more than {limit} MB when unpacked"))
+    }
+
     fn take_tar(&mut self, reader: impl Read) -> Result<(), Bad> {
         let mut archive = tar::Archive::new(reader);
         let damaged = |error: io::Error| Bad::Archive(format!("damaged tar archive: {error}"));
@@ -255,6 +265,9 @@ impl Target {
         match kind {
             tar::EntryType::Directory => self.put_directory(&path),
             tar::EntryType::Regular | tar::EntryType::Continuous => {
+                if entry.claimed() > self.bounds.bytes_max {
+                    return self.too_much();
+                }
                 let executable = entry.mode() & 0o111 != 0;
                 self.put_file(&path, executable, entry)
             }
@@ -327,8 +340,7 @@ impl Target {
             };
             self.bytes += count as u64;
             if self.bytes > self.bounds.bytes_max {
-                let limit = self.bounds.bytes_max >> 20;
-                return bad(format!("more than {limit} MB when unpacked"));
+                return self.too_much();
             }
             file.write_all(&buffer[..count]).map_err(Bad::Host)?;
         }
@@ -436,11 +448,17 @@ fn replace(
 /// What an entry must tell besides its bytes; lets the tar crate's type stay out of signatures.
 trait TarEntry: Read + Sized {
     fn mode(&self) -> u32;
+    /// How long its header says that it is.
+    fn claimed(&self) -> u64;
 }
 
 impl<R: Read> TarEntry for tar::Entry<'_, R> {
     fn mode(&self) -> u32 {
         self.header().mode().unwrap_or(0o644)
+    }
+
+    fn claimed(&self) -> u64 {
+        self.size()
     }
 }
 

@@ -3,8 +3,13 @@
 //! Images are named by what they contain, so two functions with the same code share one, and an
 //! image is never changed: it is made in a directory of another name and renamed when it is whole.
 //! A crash leaves only such half-made directories, which the next start removes.
+//!
+//! What joins an image later is its byte code: `__pycache__` directories made by an interpreter
+//! that may do nothing else (`unprivileged`), once for each interpreter.
 
-use super::archive::{Bad, Bounds, Format, unpack};
+use super::super::unprivileged::{self, Unprivileged};
+use super::Bounds;
+use super::archive::{Bad, Format};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
@@ -14,6 +19,13 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+/// Byte code of an image: where it is, and that it is there for one interpreter.
+const BYTE_CODE: &str = "__pycache__";
+const COMPILED: &str = ".by-";
+/// Files of one image that are compiled.
+const COMPILED_MAX: usize = 4096;
+/// Byte code of one file.
+const BYTE_CODE_BYTES_MAX: u64 = 64 << 20;
 /// Half-made images begin with this; no digest does.
 const UNFINISHED: &str = ".new-";
 
@@ -62,15 +74,19 @@ pub struct Image {
     pub path: PathBuf,
 }
 
+/// What must be true of an image before anybody gets it.
+pub type Check<'a, T> = &'a dyn Fn(&Image) -> Result<T, Bad>;
+
 /// Where images are kept.
 #[derive(Clone, Debug)]
 pub(super) struct Images {
     directory: PathBuf,
+    unprivileged: Unprivileged,
 }
 
 impl Images {
     /// Opens the store, removing what an earlier worker left half-made.
-    pub(super) fn open(directory: PathBuf) -> io::Result<Self> {
+    pub(super) fn open(directory: PathBuf, unprivileged: Unprivileged) -> io::Result<Self> {
         fs::create_dir_all(&directory)?;
         for entry in fs::read_dir(&directory)? {
             let entry = entry?;
@@ -78,11 +94,19 @@ impl Images {
                 fs::remove_dir_all(entry.path())?;
             }
         }
-        Ok(Self { directory })
+        Ok(Self {
+            directory,
+            unprivileged,
+        })
     }
 
-    /// The image of an archive or a single file.
-    pub(super) fn of_file(&self, mut file: File) -> Result<Image, Bad> {
+    /// The image of an archive or a single file, and what `check` says of it; one that is refused
+    /// is not kept.
+    pub(super) fn of_file<T>(
+        &self,
+        mut file: File,
+        check: Check<'_, T>,
+    ) -> Result<(Image, T), Bad> {
         file.seek(SeekFrom::Start(0)).map_err(Bad::Host)?;
         let mut start = [0; 512];
         let known = read_start(&mut file, &mut start).map_err(Bad::Host)?;
@@ -93,11 +117,16 @@ impl Images {
         };
         file.seek(SeekFrom::Start(0)).map_err(Bad::Host)?;
         let digest = Digest::of(&mut file).map_err(Bad::Host)?;
-        self.make(digest, |into| unpack(file, format, into, Bounds::DEFAULT))
+        let fill = |into: &Path| self.unprivileged.unpack(file, format, into);
+        self.make(digest, fill, check)
     }
 
     /// The image of a directory as it is now: a copy, for the original may change at any time.
-    pub(super) fn of_directory(&self, original: &Path) -> Result<Image, Bad> {
+    pub(super) fn of_directory<T>(
+        &self,
+        original: &Path,
+        check: Check<'_, T>,
+    ) -> Result<(Image, T), Bad> {
         let mut tree = Tree {
             hasher: Sha256::new(),
             bytes: 0,
@@ -106,32 +135,45 @@ impl Images {
         };
         tree.walk(original, Path::new(""))?;
         let digest = Digest(tree.hasher.finalize().into());
-        self.make(digest, |into| {
+        let fill = |into: &Path| {
             for (path, kind) in &tree.files {
                 copy_entry(original, into, path, *kind).map_err(Bad::Host)?;
             }
             Ok(())
-        })
+        };
+        self.make(digest, fill, check)
     }
 
     /// The image of this digest, made by `fill` unless it is there.
-    fn make(
+    fn make<T>(
         &self,
         digest: Digest,
         fill: impl FnOnce(&Path) -> Result<(), Bad>,
-    ) -> Result<Image, Bad> {
+        check: Check<'_, T>,
+    ) -> Result<(Image, T), Bad> {
         let path = self.directory.join(digest.to_string());
         if path.is_dir() {
-            return Ok(Image { digest, path });
+            let image = Image { digest, path };
+            let checked = check(&image)?;
+            return Ok((image, checked));
         }
         let unfinished = Unfinished::new(&self.directory, digest).map_err(Bad::Host)?;
         fill(&unfinished.0)?;
+        let checked = check(&Image {
+            digest,
+            path: unfinished.0.clone(),
+        })?;
         let renamed = renameat_with(CWD, &unfinished.0, CWD, &path, RenameFlags::NOREPLACE);
         match renamed {
             // Somebody else made the same meanwhile; theirs is as good.
-            Ok(()) | Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(Image { digest, path }),
+            Ok(()) | Err(Errno::EXIST | Errno::NOTEMPTY) => Ok((Image { digest, path }, checked)),
             Err(error) => Err(Bad::Host(error.into())),
         }
+    }
+
+    /// How many images there are.
+    pub(super) fn count(&self) -> io::Result<usize> {
+        Ok(fs::read_dir(&self.directory)?.count())
     }
 
     /// Removes every image but those named.
@@ -144,6 +186,115 @@ impl Images {
         }
         Ok(())
     }
+}
+
+/// Compiles the Python files of images.
+#[derive(Clone, Debug)]
+pub struct Compiler {
+    pub interpreter: PathBuf,
+    /// Where the interpreter is below; none: the root of this machine.
+    pub root: Option<PathBuf>,
+    /// Nobody's user and group id.
+    pub id: u32,
+}
+
+impl Compiler {
+    /// Byte code for an image, unless it is there. Blocks: the interpreter starts and ends.
+    pub fn compile(&self, image: &Image) -> io::Result<()> {
+        let root = self.root.as_deref().unwrap_or(Path::new("/"));
+        let inside = self
+            .interpreter
+            .strip_prefix("/")
+            .unwrap_or(&self.interpreter);
+        let program = fs::metadata(root.join(inside))?;
+        let who = (
+            program.ino(),
+            program.len(),
+            program.mtime(),
+            program.mtime_nsec(),
+        );
+        let who = Digest::of(&mut format!("{} {who:?}", root.join(inside).display()).as_bytes())?;
+        let mark = image
+            .path
+            .join(BYTE_CODE)
+            .join(format!("{COMPILED}{}", who.short()));
+        if mark.exists() {
+            return Ok(());
+        }
+        let mut files = Vec::new();
+        python_files(&image.path, Path::new(""), &mut files)?;
+        let store = image.path.parent().unwrap_or(&image.path);
+        let aside = Unfinished::new(store, image.digest)?;
+        let list = Unfinished::new(&aside.0, image.digest)?;
+        let into = aside.0.join("made");
+        fs::create_dir(&into)?;
+        let names: String = files
+            .iter()
+            .map(|file| format!("{}\n", file.display()))
+            .collect();
+        let list = list.0.join("list");
+        fs::write(&list, names)?;
+        let places = (image.path.as_path(), into.as_path());
+        let tag = unprivileged::compile(
+            self.id,
+            &self.interpreter,
+            self.root.as_deref(),
+            places,
+            &list,
+        )?;
+        let is_tag = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if tag.is_empty() || !tag.chars().all(is_tag) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        for (number, file) in files.iter().enumerate() {
+            let made = into.join(format!("{number}.pyc"));
+            if let Some(code) = unprivileged::read_made(&made, BYTE_CODE_BYTES_MAX)? {
+                keep_byte_code(&image.path.join(file), &tag, &code)?;
+            }
+        }
+        make_directory(&image.path.join(BYTE_CODE))?;
+        fs::write(mark, "")
+    }
+}
+
+/// Every file that can be imported, with a name that fits on a line.
+fn python_files(root: &Path, inner: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(root.join(inner))? {
+        let entry = entry?;
+        let path = inner.join(entry.file_name());
+        let kind = entry.file_type()?;
+        let is_python = path.extension().is_some_and(|ending| ending == "py");
+        let text = path.to_str().unwrap_or("\n");
+        if kind.is_dir() && entry.file_name() != BYTE_CODE {
+            python_files(root, &path, files)?;
+        } else if kind.is_file() && is_python && !text.contains('\n') && files.len() < COMPILED_MAX
+        {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+}
+
+/// `lib/x.py` has it in `lib/__pycache__/x.TAG.pyc`, whole or not at all.
+fn keep_byte_code(source: &Path, tag: &str, code: &[u8]) -> io::Result<()> {
+    let (Some(parent), Some(stem)) = (source.parent(), source.file_stem()) else {
+        return Ok(());
+    };
+    let directory = parent.join(BYTE_CODE);
+    make_directory(&directory)?;
+    let place = directory.join(format!("{}.{tag}.pyc", stem.to_string_lossy()));
+    let aside = place.with_added_extension("new");
+    fs::write(&aside, code)?;
+    fs::set_permissions(&aside, fs::Permissions::from_mode(0o644))?;
+    fs::rename(aside, place)
 }
 
 fn read_start(file: &mut File, start: &mut [u8]) -> io::Result<usize> {

@@ -16,7 +16,7 @@ mod image;
 mod names;
 mod registry;
 
-pub use archive::{Bad, Bounds, Format};
-pub use image::{Digest, Image};
+pub use archive::{Bad, Bounds, Format, unpack};
+pub use image::{Check, Compiler, Digest, Image};
 pub use names::put_names;
 pub use registry::{Files, Found, Listed, Stamp, Upload, Version};

@@ -7,9 +7,11 @@
 
 use crate::base::FunctionName;
 
+use super::super::unprivileged::Unprivileged;
 use super::archive::{Bad, Format};
-use super::image::{Digest, Image, Images};
+use super::image::{Check, Digest, Image, Images};
 use rustix::fs::{CWD, Timespec, Timestamps, futimens, renameat};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -21,6 +23,11 @@ const ENDINGS: [&str; 6] = [".tar.gz", ".tgz", ".tar", ".zip", ".py", ""];
 /// Our own directories in the registry; `~` is in no function's name.
 const VERSIONS: &str = "~versions";
 const INCOMING: &str = "~incoming";
+
+/// More images than twice the functions and these are tidied at start.
+const IMAGES_SPARE: usize = 64;
+/// Of a digest, in the names of versions.
+const SHORT_DIGEST_CHARS: usize = 12;
 
 /// How one knows, without reading it, that an entry is what it was.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -65,18 +72,43 @@ pub struct Files {
 
 impl Files {
     /// Opens (and where needed makes) the registry, removing uploads that never arrived.
-    pub fn open(directory: &Path, cache: &Path, keep_versions: usize) -> io::Result<Self> {
+    pub fn open(
+        directory: &Path,
+        cache: &Path,
+        keep_versions: usize,
+        unprivileged: Unprivileged,
+    ) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
         let incoming = directory.join(INCOMING);
         match fs::remove_dir_all(&incoming) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => fs::create_dir(&incoming)?,
         }
-        Ok(Self {
+        let files = Self {
             directory: directory.to_path_buf(),
-            images: Images::open(cache.join("code"))?,
+            images: Images::open(cache.join("code"), unprivileged)?,
             keep_versions: keep_versions.max(1),
             publish: Arc::default(),
+        };
+        files.tidy()?;
+        Ok(files)
+    }
+
+    /// Where images have piled up, only those of the newest uploads stay; any other is made again
+    /// when it is wanted.
+    fn tidy(&self) -> io::Result<()> {
+        let names = self.names()?;
+        if self.images.count()? <= 2 * names.len() + IMAGES_SPARE {
+            return Ok(());
+        }
+        let mut digests = BTreeSet::new();
+        for name in &names {
+            digests.extend(self.versions(name)?.into_iter().next().map(|v| v.digest));
+        }
+        self.images.keep_only(&|image| {
+            image
+                .get(..SHORT_DIGEST_CHARS)
+                .is_some_and(|short| digests.contains(short))
         })
     }
 
@@ -97,13 +129,13 @@ impl Files {
         Ok(newest)
     }
 
-    /// The image of an entry, made unless it is there.
-    pub fn load(&self, found: &Found) -> Result<Image, Bad> {
+    /// The image of an entry, made unless it is there, and what `check` says of it.
+    pub fn load<T>(&self, found: &Found, check: Check<'_, T>) -> Result<(Image, T), Bad> {
         if found.is_directory {
-            return self.images.of_directory(&found.path);
+            return self.images.of_directory(&found.path, check);
         }
-        self.images
-            .of_file(File::open(&found.path).map_err(Bad::Host)?)
+        let file = File::open(&found.path).map_err(Bad::Host)?;
+        self.images.of_file(file, check)
     }
 
     /// A place for the bytes of an upload; `number` is the caller's own, unique among those under
@@ -123,13 +155,11 @@ impl Files {
         &self,
         name: &FunctionName,
         mut upload: Upload,
-        check: impl FnOnce(&Image) -> Result<T, Bad>,
+        check: Check<'_, T>,
     ) -> Result<(Version, Image, T), Bad> {
         upload.file.sync_data().map_err(Bad::Host)?;
-        let image = self
-            .images
-            .of_file(upload.file.try_clone().map_err(Bad::Host)?)?;
-        let checked = check(&image)?;
+        let file = upload.file.try_clone().map_err(Bad::Host)?;
+        let (image, checked) = self.images.of_file(file, check)?;
         upload.file.seek(SeekFrom::Start(0)).map_err(Bad::Host)?;
         let ending = ending_of(&mut upload.file).map_err(Bad::Host)?;
         let _one_at_a_time = self.publish.lock().unwrap_or_else(PoisonError::into_inner);
@@ -210,6 +240,15 @@ impl Files {
 
     /// Every function, by name.
     pub fn list(&self) -> io::Result<Vec<Listed>> {
+        let names = self.names()?;
+        let mut listed = Vec::with_capacity(names.len());
+        for name in names {
+            listed.extend(self.get(&name)?);
+        }
+        Ok(listed)
+    }
+
+    fn names(&self) -> io::Result<Vec<FunctionName>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
@@ -228,11 +267,7 @@ impl Files {
         }
         names.sort_unstable();
         names.dedup();
-        let mut listed = Vec::with_capacity(names.len());
-        for name in names {
-            listed.extend(self.get(&name)?);
-        }
-        Ok(listed)
+        Ok(names)
     }
 
     /// One function's row.
@@ -242,11 +277,6 @@ impl Files {
             bytes: found.stamp.0.iter().map(|file| file.1).sum(),
             modified_secs: found.modified.0,
         }))
-    }
-
-    /// Removes the images that nothing refers to.
-    pub fn keep_images(&self, wanted: &dyn Fn(&str) -> bool) -> io::Result<()> {
-        self.images.keep_only(wanted)
     }
 
     fn versions_directory(&self, name: &FunctionName) -> PathBuf {
@@ -489,7 +519,13 @@ mod tests {
         fn new(name: &str) -> Self {
             let root = std::env::temp_dir().join(format!("ol-reg-{name}-{}", std::process::id()));
             let _ = fs::remove_dir_all(&root);
-            let files = Files::open(&root.join("registry"), &root.join("cache"), 3).unwrap();
+            let files = Files::open(
+                &root.join("registry"),
+                &root.join("cache"),
+                3,
+                Unprivileged::InProcess,
+            )
+            .unwrap();
             Self {
                 root,
                 files,
@@ -502,14 +538,14 @@ mod tests {
             let mut upload = self.files.incoming(self.next.get()).unwrap();
             upload.file.write_all(code.as_bytes()).unwrap();
             self.files
-                .put(&self::name(name), upload, |_| Ok(()))
+                .put(&self::name(name), upload, &|_| Ok(()))
                 .unwrap()
                 .0
         }
 
         fn code(&self, name: &str) -> Option<String> {
             let found = self.files.find(&self::name(name)).unwrap()?;
-            let image = self.files.load(&found).unwrap();
+            let (image, ()) = self.files.load(&found, &|_| Ok(())).unwrap();
             Some(fs::read_to_string(image.path.join("f.py")).unwrap())
         }
 
@@ -580,11 +616,12 @@ mod tests {
         let name = &name("x");
         let first = bed.files.find(name).unwrap().unwrap();
         assert_eq!(bed.files.find(name).unwrap().unwrap().stamp, first.stamp);
-        let image = bed.files.load(&first).unwrap();
+        let load = |found: &Found| bed.files.load(found, &|_| Ok(())).unwrap().0;
+        let image = load(&first);
         fs::write(by_hand.join("f.py"), "other").unwrap();
         let second = bed.files.find(name).unwrap().unwrap();
         assert_ne!(second.stamp, first.stamp);
-        assert_ne!(bed.files.load(&second).unwrap().digest, image.digest);
+        assert_ne!(load(&second).digest, image.digest);
         assert_eq!(fs::read_to_string(image.path.join("f.py")).unwrap(), "one");
     }
 
@@ -595,14 +632,15 @@ mod tests {
         upload.file.write_all(b"\x7fELF\x01\x02").unwrap();
         let name = &name("x");
         assert!(matches!(
-            bed.files.put(name, upload, |_| Ok(())),
+            bed.files.put(name, upload, &|_| Ok(())),
             Err(Bad::Archive(_))
         ));
         let mut upload = bed.files.incoming(2).unwrap();
         upload.file.write_all(b"print()").unwrap();
         let refuse = |_: &Image| -> Result<(), Bad> { Err(Bad::Archive("no".into())) };
-        assert!(bed.files.put(name, upload, refuse).is_err());
+        assert!(bed.files.put(name, upload, &refuse).is_err());
         assert_eq!(bed.files.list().unwrap(), []);
+        assert_eq!(bed.files.images.count().unwrap(), 0);
         assert_eq!(bed.incoming_count(), 0);
     }
 
