@@ -123,7 +123,7 @@ impl FunctionSettings {
             .map_err(|problem| vec![format!("{YAML_FILE}:{}: {}", problem.line, problem.why)])?;
         let mut result = Table::new();
         for (key, value) in table {
-            let (key, value) = in_toml(key, value);
+            let (key, value) = in_toml(&key, value);
             if !LIMITS.iter().any(|limit| limit.name == key) {
                 result.insert(key, value);
                 continue;
@@ -156,10 +156,10 @@ impl FunctionSettings {
 }
 
 /// A key of YAML, and those below it, as TOML spells them; names of variables are their own.
-fn in_toml(key: String, value: Value) -> (String, Value) {
+fn in_toml(key: &str, value: Value) -> (String, Value) {
     let value = match value {
         Value::Table(table) if key != "environment" => {
-            let renamed = table.into_iter().map(|(key, value)| in_toml(key, value));
+            let renamed = table.into_iter().map(|(key, value)| in_toml(&key, value));
             Value::Table(renamed.collect())
         }
         value => value,

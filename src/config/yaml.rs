@@ -86,11 +86,10 @@ fn without_comment(text: &str) -> &str {
                 characters.next();
             }
             Some(open) if c == open => quote = None,
-            Some(_) => {}
             None if c == '#' && matches!(before, ' ' | '\t') => return &text[..at],
             // A quote within a word is a letter.
             None if matches!(c, '"' | '\'') && !before.is_alphanumeric() => quote = Some(c),
-            None => {}
+            Some(_) | None => {}
         }
         before = c;
     }

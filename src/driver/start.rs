@@ -212,14 +212,6 @@ fn assemble(config: Config, origin: Origin, parts: Parts) -> Result<(Worker, Soc
     let helpers_done = watched(&mut io, finished, Owner::Helper)?;
     let idlers = Helpers::start("idler", 1, IDLE_JOBS_MAX).map_err(machine("threads"))?;
     let registry = open_registry(&config)?;
-    let compiler = Compiler {
-        interpreter: config.runtimes.python.interpreter.clone(),
-        root: match &config.sandbox.base {
-            Base::Host => None,
-            Base::Rootfs(root) => Some(root.clone()),
-        },
-        id: nobody(&config),
-    };
     let limits = Limits::DEFAULT;
     let logs = config.home.function_logs();
     let bytes_max = config.log.function_log_bytes;
@@ -252,7 +244,7 @@ fn assemble(config: Config, origin: Origin, parts: Parts) -> Result<(Worker, Soc
         manager,
         helpers,
         idlers,
-        compiler,
+        compiler: compiler(&config),
         registry,
         token,
         signals,
@@ -333,6 +325,18 @@ fn open_sandboxes(
 /// Who works on what strangers sent: just below the ids of sandboxes, so that nothing else has it.
 fn nobody(config: &Config) -> u32 {
     config.sandbox.id_base - 1
+}
+
+/// Of the interpreter that instances run.
+fn compiler(config: &Config) -> Compiler {
+    Compiler {
+        interpreter: config.runtimes.python.interpreter.clone(),
+        root: match &config.sandbox.base {
+            Base::Host => None,
+            Base::Rootfs(root) => Some(root.clone()),
+        },
+        id: nobody(config),
+    }
 }
 
 /// None where functions come from elsewhere than a directory.

@@ -8,7 +8,7 @@
 //! ```text
 //!   worker: directory (nobody's) ──▶ start ──▶ wait (bounded) ──▶ directory (root's again)
 //!                                      │         ▲
-//!   child:                             └─ chroot, nobody, filter ── unpack ── one line: how it went
+//!   child:                             ├─ chroot, nobody, filter ── unpack, one line: how it went
 //!                                      └─ chroot, nobody, no network ── the interpreter compiles
 //! ```
 

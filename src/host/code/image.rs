@@ -228,10 +228,11 @@ impl Compiler {
         let list = Unfinished::new(&aside.0, image.digest)?;
         let into = aside.0.join("made");
         fs::create_dir(&into)?;
-        let names: String = files
-            .iter()
-            .map(|file| format!("{}\n", file.display()))
-            .collect();
+        let mut names = Vec::new();
+        for file in &files {
+            names.extend_from_slice(file.as_os_str().as_encoded_bytes());
+            names.push(b'\n');
+        }
         let list = list.0.join("list");
         fs::write(&list, names)?;
         let places = (image.path.as_path(), into.as_path());
