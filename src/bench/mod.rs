@@ -27,7 +27,7 @@ mod tally;
 mod target;
 
 pub use names::Names;
-pub use reply::Start;
+pub use reply::{Reader, Reply, Start};
 pub use run::{CLIENTS_MAX, Run, Setup, Stopped};
 pub use schedule::{Choice, Next, Pace, Schedule};
 pub use tally::{Failed, Tally};

@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod disks;
 mod documents;
 mod fake;
 mod functions;

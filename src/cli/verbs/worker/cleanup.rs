@@ -55,6 +55,10 @@ pub fn run(context: &Context, place: &Place) -> Done {
         )?;
     }
     for path in [socket, place.home.pid_file(), place.home.effective_file()] {
+        // What is not there cannot be removed, but a read-only disk would say so first.
+        if fs::symlink_metadata(&path).is_err() {
+            continue;
+        }
         match fs::remove_file(&path) {
             Ok(()) => {
                 cleared += 1;

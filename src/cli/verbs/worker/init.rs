@@ -10,8 +10,8 @@ use crate::config::read::{Sources, read};
 use crate::config::{Request, load, render};
 use clap::ArgMatches;
 use serde_json::json;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::Path;
 
 /// The tree that is shipped: popular packages, those that need others below them.
@@ -88,9 +88,14 @@ pub fn make(
     Ok(made)
 }
 
+/// All of it or nothing: half a configuration would be taken for one.
 fn create(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    file.write_all(text.as_bytes())
+    let beside = path.with_extension("new");
+    let written = fs::write(&beside, text).and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    written
 }
 
 /// The defaults for this directory and machine, overridden.

@@ -22,7 +22,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -185,7 +185,14 @@ fn ready(place: &Place, pid: u32) -> Option<Value> {
 fn died(child: &mut Child, place: &Place, begin: u64) -> Failure {
     let status = child.wait();
     let log = place.home.output_file();
-    output::tell(&last_lines(&log, begin));
+    let said = last_lines(&log, begin);
+    output::tell(&said);
+    // Whoever says nothing may have had nowhere to say it.
+    if said.is_empty()
+        && let Err(error) = takes_more(&log)
+    {
+        return Failure::of_path(&log, &error, "make room, then start it again");
+    }
     let code = status
         .as_ref()
         .ok()
@@ -218,6 +225,12 @@ fn too_late(child: &mut Child, handle: &OwnedFd, place: &Place) -> Failure {
     );
     let remedy = format!("{} holds all it said", place.home.output_file().display());
     Failure::failed("worker up", why, remedy)
+}
+
+/// Whether the log has room for a line.
+fn takes_more(log: &Path) -> io::Result<()> {
+    let mut file = OpenOptions::new().append(true).open(log)?;
+    file.write_all(b"\n")
 }
 
 /// The last lines that were written since `begin`.
