@@ -2,9 +2,9 @@
 //! fast, or how busy, the machine is.
 //!
 //! ```text
-//! cargo bench --bench instructions            the figures, beside those of benches/instructions.txt
-//! cargo bench --bench instructions -- --check     and fails where one grew by more than TOLERANCE
-//! cargo bench --bench instructions -- --write     keeps them
+//! cargo test --profile counted --bench instructions -- --bench    beside benches/instructions.txt
+//!                                                      --check    fails where one grew too much
+//!                                                      --write    keeps them
 //! ```
 //!
 //! Instructions are counted by valgrind's callgrind, as a slope: this program runs itself twice
