@@ -77,9 +77,10 @@ const HEADERS: [(&str, &str); 3] = [
 ];
 
 type Work = Box<dyn FnMut()>;
+type Named = (&'static str, fn() -> Work);
 
 /// What is measured: its name, and one round of it.
-fn works() -> [(&'static str, fn() -> Work); 8] {
+fn works() -> [Named; 8] {
     [
         ("http: read a request", read_request),
         ("wire: write a call", write_call),
