@@ -14,6 +14,9 @@ fn script(scratch: &Scratch, text: &str) -> Ended {
 const FULL: &str = "mkdir d && mount -t tmpfs -o size=1m t d && \"$OL\" -q worker init -p d/w && \
                     { dd if=/dev/zero of=d/fill bs=1k 2> /dev/null; true; } && ";
 
+const READ_ONLY: &str = "mkdir d && mount -t tmpfs t d && \"$OL\" -q worker init -p d/w && \
+                         mount -o remount,ro d && ";
+
 #[test]
 fn a_full_disk_is_named() {
     if !is_root("a file system of its own") {
@@ -47,8 +50,6 @@ fn a_disk_that_cannot_be_written_is_named() {
     if !is_root("a file system of its own") {
         return;
     }
-    const READ_ONLY: &str = "mkdir d && mount -t tmpfs t d && \"$OL\" -q worker init -p d/w && \
-                             mount -o remount,ro d && ";
     for then in [
         "\"$OL\" worker up -d -p d/w -o http.tcp=",
         "\"$OL\" worker init -p d/x",
