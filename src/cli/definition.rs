@@ -46,6 +46,7 @@ pub const OL: &[Verb] = &[
     verbs::stats::VERB,
     verbs::top::VERB,
     verbs::bench::VERB,
+    verbs::fit::VERB,
     verbs::sim::VERB,
     verbs::completions::VERB,
     verbs::man::VERB,

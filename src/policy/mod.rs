@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod demand;
+pub mod fit;
 pub mod gaps;
 pub mod grow;
 pub mod keep;

@@ -22,6 +22,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod asked;
 mod azure;
 mod bytes;
 pub mod generate;

@@ -5,6 +5,7 @@ mod check;
 mod disks;
 mod documents;
 mod fake;
+mod fit;
 mod functions;
 mod rig;
 mod usage;

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod check;
 pub mod completions;
 pub mod deploy;
+pub mod fit;
 pub mod invoke;
 pub mod list;
 pub mod logs;

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::path::Path;
 
 /// A line tells of one event; packages of a function are the longest thing in it.
-const LINE_BYTES_MAX: usize = 1 << 20;
+pub(super) const LINE_BYTES_MAX: usize = 1 << 20;
 /// So many calls may end between one's arrival and its own line.
 const REORDERED_MAX: usize = 1 << 16;
 /// Times from here on are dates, not offsets: thirty years in seconds.
@@ -34,7 +34,7 @@ const MEMORY_UNKNOWN_MB: f64 = 128.0;
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
-enum Line {
+pub(super) enum Line {
     Invocation(Invocation),
     Function {
         name: String,
@@ -65,7 +65,7 @@ enum Line {
 }
 
 #[derive(Debug, Deserialize)]
-struct Invocation {
+pub(super) struct Invocation {
     t: f64,
     function: String,
     #[serde(default)]
