@@ -6,9 +6,10 @@ use std::path::Path;
 use std::process::Command;
 
 /// Forks two children from an interpreter that has used everything that makes up numbers, as a
-/// zygote is forked, and prints what each of them makes up.
+/// zygote is forked, and prints what each of them makes up. `natively`: tables are filled as native
+/// code would fill them, else they are reseeded their own way.
 const SIBLINGS: &str = "
-import multiprocessing.process, os, random, ssl, sys, tempfile, uuid
+import ctypes, multiprocessing.process, os, random, ssl, sys, tempfile, uuid
 sys.path.insert(0, sys.argv[1])
 from ol_runtime import uniqueness
 if 'numpy' in sys.argv:
@@ -24,7 +25,13 @@ def made_up():
     if 'numpy' in sys.argv:
         yield numpy.random.rand()
 list(made_up())
-uniqueness.prepare()
+tables = []
+def renew(*table):
+    tables.append(table)
+    return 0
+natively = 'natively' in sys.argv
+assert uniqueness.prepare(renew if natively else lambda *table: 1) == [random._inst.seed] * natively
+assert len(tables) == natively * (1 + ('numpy' in sys.argv))
 random.seed(1)
 for _ in range(2):
     child = os.fork()
@@ -32,6 +39,9 @@ for _ in range(2):
         # A sandbox's first process has the same number in every sandbox.
         os.getpid = lambda: 1
         uniqueness.renew()
+        for address, length, index_address, index in tables:
+            ctypes.memmove(address, os.urandom(length), length)
+            ctypes.c_uint32.from_address(index_address).value = index
         print(*made_up(), flush=True)
         os._exit(0)
     os.waitpid(child, 0)
@@ -66,7 +76,10 @@ fn check(python: &Path, packages: &[&str], count: usize) {
 
 #[test]
 fn the_standard_library_makes_up_other_numbers_in_each_sibling() {
-    everywhere(|python| check(python, &[], 6));
+    everywhere(|python| {
+        check(python, &[], 6);
+        check(python, &["natively"], 6);
+    });
 }
 
 #[test]
@@ -80,11 +93,43 @@ fn numpy_makes_up_other_numbers_in_each_sibling() {
         if import.status.success() {
             found = true;
             check(python, &["numpy"], 7);
+            check(python, &["numpy", "natively"], 7);
         }
     });
     if !found {
         skip("no interpreter here can import numpy");
     }
+}
+
+/// What native code would write is what `random` goes on from.
+const TABLE: &str = "
+import ctypes, os, random, sys
+sys.path.insert(0, sys.argv[1])
+from ol_runtime import uniqueness
+random.gauss(0, 1)
+told = []
+def renew(*table):
+    told.append(table)
+    return 0
+assert uniqueness.prepare(renew) == [random._inst.seed]
+(address, length, index_address, index), = told
+words = os.urandom(length)
+ctypes.memmove(address, words, length)
+ctypes.c_uint32.from_address(index_address).value = index
+assert random.getstate() == (3, (*memoryview(words).cast('I'), 624), None)
+";
+
+#[test]
+fn the_table_of_the_standard_library_is_found() {
+    everywhere(|python| {
+        let output = Command::new(python)
+            .args(["-B", "-c", TABLE])
+            .arg(runtime_directory())
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {error}", python.display());
+    });
 }
 
 /// A zygote with our hooks; its child does what needs whole locks, and forks once more.

@@ -54,6 +54,11 @@ class Hooks:
             if hook is not None:
                 kind.append((hook, at_birth))
 
+    def leave_out(self, hooks):
+        """These are not run at births: what they do is done otherwise."""
+        for kind in (self._before, self._in_child, self._in_parent):
+            kind[:] = [(hook, at_birth and hook not in hooks) for hook, at_birth in kind]
+
     def _run(self, kind):
         for hook, at_birth in kind:
             if at_birth or not self.at_births:

@@ -13,7 +13,7 @@ import gc
 import os
 import posix
 import sys
-from ctypes import PyDLL, byref, c_char_p, c_size_t, create_string_buffer
+from ctypes import PyDLL, byref, c_char_p, c_size_t, c_uint32, create_string_buffer
 from time import perf_counter_ns
 
 from . import context, failure, forkhooks, frames, instance, plain, rehearsal, uniqueness, wsgi
@@ -45,14 +45,17 @@ def run(library_path=LIBRARY):
     """Serves until the worker hangs up, or comes back as an instance. Does not return."""
     # PyDLL keeps the interpreter's lock, so that a child comes back holding it.
     library = PyDLL(library_path)
+    library.ol_zygote_begin()
     library.ol_zygote_imported.argtypes = (c_char_p, c_size_t)
     library.ol_zygote_import_failed.argtypes = (c_char_p, c_size_t, c_char_p, c_size_t)
+    library.ol_zygote_renew.argtypes = (c_size_t, c_size_t, c_size_t, c_uint32)
     text = create_string_buffer(TEXT_BYTES_MAX)
     capacity = c_size_t(TEXT_BYTES_MAX)
     length = c_size_t()
     hooks = forkhooks.Hooks()
     hooks.take_over()
     gc.disable()
+    environment = dict(os.environ)
     instance.settle_streams()
     instance.settle_main()
     # The object for a descriptor that will be another in each child.
@@ -65,7 +68,8 @@ def run(library_path=LIBRARY):
             hooks.at_births = False
             become_instance(connection, text[: length.value])
         elif work == IMPORT:
-            import_asked(library, text[: length.value])
+            os.environ.update(environment)
+            import_asked(library, hooks, text[: length.value])
         else:
             os._exit(-work if work < 0 else END)
 
@@ -99,7 +103,7 @@ def settle_environment(joined):
     return settings
 
 
-def import_asked(library, text):
+def import_asked(library, hooks, text):
     """Imports modules and tells the worker what each took, or ends with the first that fails."""
     modules, _, paths = text.partition(b"\0\0")
     modules = [name.decode() for name in modules.split(b"\0") if name]
@@ -120,9 +124,9 @@ def import_asked(library, text):
             instance.flush()
             os._exit(FAILED)
         told += [name, str((perf_counter_ns() - started_ns) // 1000)]
-    for name in SINGLE_THREAD:
-        del os.environ[name]
-    uniqueness.prepare()
+    # Children have nothing to take out of it, then.
+    os.environ.clear()
+    hooks.leave_out(uniqueness.prepare(library.ol_zygote_renew))
     rehearsal.rehearse(settle_environment)
     # What lives now stays, and stays out of every child's collections: they would write to it.
     gc.collect()

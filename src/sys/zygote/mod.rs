@@ -21,6 +21,7 @@
 //! child must come back holding it), and from then on:
 //!
 //! ```text
+//! library.ol_zygote_begin()
 //! serve = library.ol_zygote_serve        # (c_char_p buffer, c_size_t capacity,
 //! POINTER(c_size_t)) while True:
 //!     what = serve(buffer, len(buffer), byref(length))
@@ -34,6 +35,7 @@
 //! - **1, an instance.** Everything of the jail is done. Descriptor 3 is its connection (stream of
 //!   frames), 4 the file of the page `wire::seen` describes; nothing else is open but 0, 1, 2.
 //!   `text` is its environment: `NAME=value` joined by NUL. The fork hooks of Python have run.
+//!   What `ol_zygote_renew` was told of holds new random numbers.
 //! - **2, import.** `text` is the modules, joined by NUL, two NULs, the directories to search,
 //!   joined
 //!   by NUL. Garbage collection is Python's business: collect, freeze, stay disabled, before
@@ -43,8 +45,11 @@
 //!
 //! A capacity of [`TEXT_BYTES_MAX`] is enough for any text.
 
+mod arenas;
 mod birth;
 mod hooks;
+mod huge;
+mod renew;
 
 use super::clone::{CloneFlags, Forked, clone3};
 use super::process;
@@ -83,6 +88,36 @@ enum Work {
     Import = 2,
 }
 
+/// Before anything is imported: Python's objects are kept where huge pages can hold them.
+///
+/// # Safety
+/// The caller is Python's only thread and holds the GIL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ol_zygote_begin() {
+    arenas::take_over();
+}
+
+/// Has `bytes` at `address` filled with random numbers in each child, and `index` written to
+/// `index_address`. 0, or 1 when there are as many such tables as there may be.
+///
+/// # Safety
+/// All of that is memory of this process that may be written, for as long as it lives.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ol_zygote_renew(
+    address: usize,
+    bytes: usize,
+    index_address: usize,
+    index: u32,
+) -> c_int {
+    let table = renew::Table {
+        address,
+        bytes,
+        index_address,
+        index,
+    };
+    c_int::from(!renew::add(table))
+}
+
 /// Serves requests until there is work for Python: see the head of this file.
 ///
 /// # Safety
@@ -117,6 +152,8 @@ pub unsafe extern "C" fn ol_zygote_serve(
 pub unsafe extern "C" fn ol_zygote_imported(told: *const c_char, bytes: usize) -> c_int {
     // SAFETY: by the caller's word.
     let told = unsafe { core::slice::from_raw_parts(told.cast::<u8>(), bytes) };
+    // Without huge pages forks cost more, and that is all.
+    let _ = huge::gather();
     let imported = resident_kb().and_then(|resident_kb| {
         let threads = process::threads()?;
         reply(&Reply::Imported(Imported::new(
@@ -232,6 +269,7 @@ fn fork_instance(
         Side::Zygote => Ok(None),
         Side::Child => {
             birth::become_instance(fork, core::mem::take(descriptors));
+            renew::all()?;
             hooks.after_in_child();
             out.put(fork.environment.joined())?;
             Ok(Some(Work::Instance))
