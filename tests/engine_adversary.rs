@@ -603,6 +603,7 @@ fn any_tree(random: &mut Random, generation: u32) -> ZygoteTree {
     ZygoteTree {
         generation,
         installed: installed.collect(),
+        stocked: Vec::new(),
         tree,
         weights: Weights::new(),
     }

@@ -71,6 +71,7 @@ impl Rig {
             tree,
             weights,
             installed,
+            stocked: Vec::new(),
         });
         self.tell(Event::TreeChanged { tree });
     }

@@ -3,7 +3,7 @@
 use super::calls::Stage;
 use super::worker::Worker;
 use crate::base::Duration;
-use crate::engine::{CallKey, Effect, Event, Refusal};
+use crate::engine::{CallKey, Effect, Refusal};
 use crate::host::death::Cause;
 use crate::http::{Code, Problem};
 
@@ -40,9 +40,10 @@ impl Worker {
             Effect::Freeze { sandbox } => self.freeze(sandbox),
             Effect::Thaw { sandbox } => self.thaw(sandbox),
             Effect::Reclaim { sandbox } => self.reclaim(sandbox),
-            Effect::Install { wanted } => self.told.push_back(Event::InstallFailed { wanted }),
+            Effect::Install { wanted } => self.install(wanted),
             Effect::RetireFunction { function } => self.functions.retired(function),
-            // Nothing is ever installed yet, and the loop itself looks whether it may end.
+            // What is under way is finished for whoever asks next; the loop itself looks whether
+            // it may end.
             Effect::CancelInstall { .. } | Effect::Drained => {}
             Effect::Note(note) => log::debug!("{note:?}"),
         }
@@ -63,10 +64,14 @@ impl Worker {
             return self.front.abort(client);
         }
         let (code, detail) = words(reason);
+        let why = (reason == Refusal::InstallFailed)
+            .then(|| self.why_not_installed(&ended.function))
+            .flatten();
         let died = ended
             .exit
             .map(|cause| format!("the sandbox {}", how(cause)));
-        let mut problem = Problem::new(code, died.as_deref().unwrap_or(detail));
+        let detail = died.as_deref().or(why.as_deref()).unwrap_or(detail);
+        let mut problem = Problem::new(code, detail);
         problem.call_id = Some(ended.id.as_str());
         if let Some(after) = retry_after {
             problem.retry_after_sec = after.as_secs().clamp(1, 3600) as u32;

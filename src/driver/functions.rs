@@ -12,11 +12,12 @@
 //! The registry is a disk, so helpers look at it; calls that need an answer wait here meanwhile. A
 //! name that is not in the registry leaves nothing behind.
 
-use crate::base::{FunctionName, PackageSet, Slab, Time};
+use crate::base::{FunctionName, Slab, Time};
 use crate::config::function::{self, FunctionSettings};
 use crate::engine::{CallKey, FunctionKey};
 use crate::host::code::{Bad, Files, Found, Image, Stamp, Upload, Version};
-use crate::host::{imports, requirements};
+use crate::host::imports;
+use crate::host::packages::Requirements;
 use crate::wire::text::TextList;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -40,8 +41,8 @@ pub struct Code {
     pub settings: Arc<FunctionSettings>,
     /// All the environment its instances get.
     pub environment: TextList,
-    /// What it asks for, dependencies included as far as they are listed.
-    pub packages: PackageSet,
+    /// The packages it asks for.
+    pub requirements: Arc<Requirements>,
     /// What its entry file imports, as far as reading it tells.
     pub imports: Arc<[String]>,
     /// As the registry numbers its uploads; 0 when it was put there by hand.
@@ -156,7 +157,7 @@ pub fn load(registry: &Files, name: &FunctionName, found: Found) -> Result<Code,
 }
 
 fn code(image: Image, settings: FunctionSettings, version: u64, stamp: Stamp) -> Result<Code, Bad> {
-    let packages = requirements::of(&image.path)?;
+    let requirements = Arc::new(Requirements::of(&image.path)?);
     let entry = image.path.join(entry_file(&settings));
     let imports = imports::of(&entry).map_err(Bad::Host)?;
     let own = settings
@@ -174,7 +175,7 @@ fn code(image: Image, settings: FunctionSettings, version: u64, stamp: Stamp) ->
         image,
         settings: Arc::new(settings),
         environment,
-        packages,
+        requirements,
         imports: imports.into(),
         version,
         stamp,
@@ -200,6 +201,7 @@ pub fn settings(image: &Image) -> Result<FunctionSettings, Bad> {
     };
     let settings = settings.map_err(|all| Bad::Archive(all.join("; ")))?;
     check_entry(image, &settings)?;
+    Requirements::of(&image.path)?;
     Ok(settings)
 }
 

@@ -145,6 +145,12 @@ impl Worker {
         let order = Order {
             id: Owner::Instance.token(key).0,
             code: &code.image.path,
+            packages: if code.requirements.is_empty() {
+                None
+            } else {
+                let view = self.depot.view_of(code.requirements.key());
+                Some(view.ok_or("its packages are not installed")?)
+            },
             environment: &code.environment,
             hostname: known.name.as_str(),
             limits: confinement.limits(),

@@ -6,6 +6,7 @@
 
 mod admin;
 mod calls;
+mod depot;
 mod effects;
 mod freezer;
 pub mod front;

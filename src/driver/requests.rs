@@ -9,8 +9,8 @@ use super::front::{Client, Event as Front, Via};
 use super::functions::{Check, Lookup, Outcome, Resolved};
 use super::settings;
 use super::worker::{Done, Worker};
-use crate::base::FunctionName;
-use crate::engine::{CallKey, Event, FunctionKey};
+use crate::base::{FunctionName, PackageSet};
+use crate::engine::{CallKey, Event, FunctionKey, Packages};
 use crate::host::code::Image;
 use crate::http::{Code, Method, Problem, Route, bearer};
 
@@ -198,10 +198,15 @@ impl Worker {
             return;
         };
         let Some(code) = &known.code else { return };
+        let packages = if code.requirements.is_empty() {
+            Packages::Known(PackageSet::EMPTY)
+        } else {
+            Packages::Wanted
+        };
         let settings = Box::new(settings::of_function(
             &self.config,
             &code.settings,
-            code.packages.clone(),
+            packages,
         ));
         let version = known.version;
         self.compile(code.image.clone());

@@ -154,22 +154,14 @@ impl Worker {
     pub(super) fn tell_tree(&mut self) {
         self.tree_generation += 1;
         let tree = self.config.features.import_cache_tree.tree.shape();
-        let mut installed = Vec::new();
-        for (id, node) in tree.iter() {
-            if node
-                .packages
-                .iter()
-                .all(|package| self.modules.has(package.name()))
-            {
-                installed.push(id);
-            }
-        }
+        let stocked = self.depot.stocked(&tree);
         self.nests.name_nodes(&tree);
         let tree = ZygoteTree {
             generation: self.tree_generation,
             tree,
             weights: Weights::new(),
-            installed,
+            installed: Vec::new(),
+            stocked,
         };
         self.tell(Event::TreeChanged {
             tree: Box::new(tree),

@@ -2,7 +2,7 @@
 //!
 //! The one place where the two vocabularies meet; a reload comes through here as the start did.
 
-use crate::base::{Bytes, PackageSet};
+use crate::base::Bytes;
 use crate::config::Config;
 use crate::config::function::FunctionSettings as Asked;
 use crate::config::words::{ImportCache, Network, OnHangup};
@@ -32,6 +32,7 @@ pub fn params(config: &Config, descriptors: u64, cpus: u32) -> Params {
         ImportCache::Tree => 1,
         ImportCache::Multitree => cpus.max(1),
     };
+    params.install = Some(config.packages.installer_timeout);
     params.warmup = config.features.warmup;
     params.dynamic_zygotes = config.policy.dynamic_zygotes;
     params.zygote = zygote(config);
@@ -51,7 +52,7 @@ fn zygote(config: &Config) -> ZygoteSettings {
 }
 
 /// What one version of a function gets: what it asks for, within what the worker is configured to.
-pub fn of_function(config: &Config, asked: &Asked, packages: PackageSet) -> FunctionSettings {
+pub fn of_function(config: &Config, asked: &Asked, packages: Packages) -> FunctionSettings {
     let limits = &config.limits;
     let on_hangup = match asked.on_hangup.unwrap_or(limits.on_hangup) {
         OnHangup::Finish => engine::OnHangup::Finish,
@@ -66,7 +67,7 @@ pub fn of_function(config: &Config, asked: &Asked, packages: PackageSet) -> Func
         on_hangup,
         reuse: asked.reuse_sandbox.unwrap_or(true),
         zygote: asked.zygote.unwrap_or(true),
-        packages: Packages::Known(packages),
+        packages,
     }
 }
 
@@ -116,9 +117,13 @@ mod tests {
         Config::defaults(Home::installed(), Machine::UNKNOWN)
     }
 
+    fn none() -> Packages {
+        Packages::Known(crate::base::PackageSet::EMPTY)
+    }
+
     #[test]
     fn a_function_that_asks_for_nothing_gets_what_is_configured() {
-        let settings = of_function(&config(), &Asked::default(), PackageSet::EMPTY);
+        let settings = of_function(&config(), &Asked::default(), none());
         assert_eq!(settings, FunctionSettings::DEFAULT);
     }
 
@@ -132,7 +137,7 @@ mod tests {
             network: Some(Network::Nothing),
             ..Asked::default()
         };
-        let settings = of_function(&config(), &asked, PackageSet::EMPTY);
+        let settings = of_function(&config(), &asked, none());
         assert_eq!(settings.memory, Bytes::from_mb(64));
         assert_eq!((settings.queue, settings.instances), (0, Some(3)));
         assert!(!settings.zygote && settings.reuse);

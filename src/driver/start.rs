@@ -4,6 +4,7 @@
 //! of the cgroup tree before it starts anything, sockets are open before it says that it is ready.
 
 use super::calls::Calls;
+use super::depot::{Depot, Opening};
 use super::front::{self, Front};
 use super::functions::Functions;
 use super::instances::Lines;
@@ -31,7 +32,6 @@ use crate::host::family::SlotDefaults;
 use crate::host::helper::Helpers;
 use crate::host::jail::{BaseSpec, Ground, Interpreter, PrivateMounts};
 use crate::host::log as sink;
-use crate::host::modules::Modules;
 use crate::host::sandboxes::{Sandboxes, Settings};
 use crate::host::service::{Controller, Delegation, Manager};
 use crate::host::unprivileged::Unprivileged;
@@ -113,7 +113,12 @@ pub fn serve(start: Start) -> Result<(), Failure> {
         let count = delegation.leftovers;
         log::warn!(event = "leftovers-cleared"; "{count} cgroups of a dead worker were cleared");
     }
-    let sandboxes = open_sandboxes(&config, &delegation, &places)?;
+    let (sandboxes, interpreter) = open_sandboxes(&config, &delegation, &places)?;
+    let opening = Opening {
+        config: &config,
+        interpreter: &interpreter,
+    };
+    let depot = Depot::open(&opening).map_err(machine("the store of packages"))?;
     let sockets = Sockets::open(&config.http).map_err(|why| Failure::Machine(why.to_string()))?;
     let (io, chosen) = Io::new(wanted(config.io.backend), IO_LIMITS)
         .map_err(|why| Failure::Configuration(why.to_string()))?;
@@ -139,6 +144,7 @@ pub fn serve(start: Start) -> Result<(), Failure> {
         signals,
         sockets,
         sandboxes,
+        depot,
         token,
     };
     let (mut worker, sockets) = assemble(config, origin, parts)?;
@@ -147,6 +153,8 @@ pub fn serve(start: Start) -> Result<(), Failure> {
         "olworker {} is ready on {} ({})",
         env!("CARGO_PKG_VERSION"), worker.origin.listening, chosen
     );
+    worker.watch_depot().map_err(machine("descriptors"))?;
+    worker.record_packages();
     worker.begin();
     let ended = worker.run();
     worker.end();
@@ -183,6 +191,7 @@ struct Parts {
     signals: Signals,
     sockets: Sockets,
     sandboxes: Sandboxes,
+    depot: Depot,
     token: Option<String>,
 }
 
@@ -194,6 +203,7 @@ fn assemble(config: Config, origin: Origin, parts: Parts) -> Result<(Worker, Soc
         signals,
         mut sockets,
         sandboxes,
+        depot,
         token,
     } = parts;
     let now = clock::now();
@@ -223,7 +233,7 @@ fn assemble(config: Config, origin: Origin, parts: Parts) -> Result<(Worker, Soc
     let worker = Worker {
         lines: Lines::new(limits.instances as usize),
         nests: Nests::new(limits.zygotes as usize),
-        modules: Modules::of(&config.packages.dir),
+        depot,
         meter: Meter::default(),
         closing: Vec::new(),
         freezing: Vec::new(),
@@ -279,7 +289,7 @@ fn open_sandboxes(
     config: &Config,
     delegation: &Delegation,
     places: &Places,
-) -> Result<Sandboxes, Failure> {
+) -> Result<(Sandboxes, Interpreter), Failure> {
     let missing = |error: Missing| Failure::Machine(error.to_string());
     let own = PrivateMounts::leave_host().map_err(machine("mounts of its own"))?;
     let program = &config.runtimes.python.interpreter;
@@ -299,7 +309,7 @@ fn open_sandboxes(
         base: BaseSpec {
             ground,
             interpreter: &interpreter,
-            packages: &config.packages.dir,
+            packages: None,
             runtime: &places.runtimes().map_err(missing)?.join("python"),
             staging: &staging,
         },
@@ -319,7 +329,9 @@ fn open_sandboxes(
             ..limits
         },
     };
-    Sandboxes::open(&own, &settings).map_err(|error| Failure::Machine(error.to_string()))
+    let opened = Sandboxes::open(&own, &settings);
+    let sandboxes = opened.map_err(|error| Failure::Machine(error.to_string()))?;
+    Ok((sandboxes, interpreter))
 }
 
 /// Who works on what strangers sent: just below the ids of sandboxes, so that nothing else has it.

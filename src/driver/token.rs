@@ -40,10 +40,14 @@ pub enum Owner {
     Output = 9,
     /// Kernel notifications: cgroup.events, pressure.
     Kernel = 10,
+    /// Helper threads of the package store.
+    Depot = 11,
+    /// Pidfds of installers.
+    Errand = 12,
 }
 
 impl Owner {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::Listener,
         Self::Client,
         Self::Instance,
@@ -54,6 +58,8 @@ impl Owner {
         Self::Helper,
         Self::Output,
         Self::Kernel,
+        Self::Depot,
+        Self::Errand,
     ];
 
     /// The token of this owner's thing `key`.

@@ -188,17 +188,13 @@ impl Worker {
         let Some(code) = &function.code else { return };
         let entry = Entry::Function(Box::new(Function {
             name: function.name,
-            packages: code.packages.iter().map(ToString::to_string).collect(),
+            packages: self.depot.packages_of(&code.requirements),
             imports: code.imports.to_vec(),
         }));
         self.trace.push(entry, self.now);
     }
 
     /// A package of the store, once it was profiled; again after each start.
-    #[expect(
-        dead_code,
-        reason = "whoever owns the package store calls it for each package it profiled"
-    )]
     pub(super) fn record_package(&mut self, package: trace::Package) {
         self.trace.push(Entry::Package(Box::new(package)), self.now);
     }

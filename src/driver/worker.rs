@@ -13,6 +13,7 @@
 
 use super::admin::{LogReader, LogText};
 use super::calls::Calls;
+use super::depot::Depot;
 use super::front::Front;
 use super::functions::{Checked, Functions};
 use super::instances::Lines;
@@ -31,7 +32,6 @@ use crate::engine::{Effect, Engine, Event, InstanceKey, Sandbox};
 use crate::host::code::{Compiler, Files};
 use crate::host::helper::Helpers;
 use crate::host::log as sink;
-use crate::host::modules::Modules;
 use crate::host::sandboxes::Sandboxes;
 use crate::host::service::Manager;
 use crate::io::{BackEnd, Completion, Handle, Interest, Io};
@@ -106,7 +106,7 @@ pub(super) struct Worker {
     pub(super) lines: Lines,
     pub(super) nests: Nests,
     pub(super) outputs: Outputs,
-    pub(super) modules: Modules,
+    pub(super) depot: Depot,
     pub(super) meter: Meter,
     /// Instances without a connection, and when they are killed if they have not ended.
     pub(super) closing: Vec<(Time, InstanceKey)>,
@@ -182,6 +182,7 @@ impl Worker {
             self.retry_streams(),
             self.write_trace(),
             self.write_logs(),
+            self.watch_errands(),
         ];
         self.front.flush(&mut self.io);
         let service = [self.report(), self.drained(), self.make_spares()];
@@ -251,6 +252,8 @@ impl Worker {
                 let clocks = (self.now, self.wall);
                 self.outputs.completed(key, what, clocks, &mut self.io);
             }
+            Owner::Depot => self.depot_helped(),
+            Owner::Errand => self.errand_exit_seen(key),
             Owner::Kernel => unreachable!("nothing of {owner:?} was added to io"),
         }
     }
@@ -285,7 +288,7 @@ impl Worker {
         self.hear_engine();
     }
 
-    fn hear_engine(&mut self) {
+    pub(super) fn hear_engine(&mut self) {
         if self.is_telling {
             return;
         }

@@ -113,22 +113,20 @@ impl Worker {
         let id = Owner::Zygote.token(key).0;
         let log = self.outputs.zygotes();
         let text = |error: crate::host::sandboxes::SandboxError| error.to_string();
+        let own = &self.engine.tree().node(node).packages;
+        let (view, names) = self.depot.outfit(self.engine.holds(node), own)?;
+        let view = view.as_deref();
         let (family, mut zygote) = match parent {
-            None => self.sandboxes.start_zygote(id, log).map_err(text)?,
+            None => self.sandboxes.start_zygote(id, log, view).map_err(text)?,
             Some(parent) => {
                 let nest = self.nests.get_mut(parent).ok_or("its parent is gone")?;
                 let family = nest.family;
                 let child = self
                     .sandboxes
-                    .start_child(family, &mut nest.zygote, id, log);
+                    .start_child(family, &mut nest.zygote, id, log, view);
                 (family, child.map_err(text)?)
             }
         };
-        let own = &self.engine.tree().node(node).packages;
-        let names: Vec<String> = own
-            .iter()
-            .flat_map(|package| self.modules.named(package.name()))
-            .collect();
         let modules = TextList::collect(names.iter().map(String::as_bytes))
             .map_err(|error| error.to_string())?;
         let paths = TextList::collect([PACKAGES]).expect("a path without NUL");

@@ -9,8 +9,10 @@ use super::{
 use crate::base::{Duration, PackageSet};
 use alloc::boxed::Box;
 
-/// Calls of a function whose install failed are refused for this long, then it is tried again.
+/// Calls of a function whose install failed are refused for this long, then it is tried again;
+/// with each failure in a row for twice as long.
 const INSTALL_RETRY: Duration = Duration::from_secs(5);
+const INSTALL_RETRY_MAX: Duration = Duration::from_mins(5);
 
 impl Engine {
     /// New functions beyond the limit are not known: their calls are refused as of no function.
@@ -139,7 +141,7 @@ impl Engine {
             Wanted::Function { function, version } => {
                 self.function_installed(function, version, packages);
             }
-            Wanted::Node { generation, node } => self.node_installed(generation, node),
+            Wanted::Node { generation, node } => self.node_installed(generation, node, packages),
         }
     }
 
@@ -155,6 +157,7 @@ impl Engine {
             Install::Ready => return self.stale(),
         };
         known.install = Install::Ready;
+        known.install_failures = 0;
         known.settings.packages = Packages::Known(packages);
         for index in self.queue_links.iter(&known.queue) {
             let waiting = self.calls.key_at(index);
@@ -201,8 +204,11 @@ impl Engine {
     }
 
     fn give_up_install(&mut self, key: FunctionKey) {
-        let until = self.now + INSTALL_RETRY;
-        self.functions[key].install = Install::Failed { until };
+        let known = &mut self.functions[key];
+        let wait = INSTALL_RETRY * (1 << u32::min(known.install_failures, 16));
+        known.install_failures += 1;
+        let until = self.now + Duration::min(wait, INSTALL_RETRY_MAX);
+        known.install = Install::Failed { until };
         self.refuse_queue(key, Refusal::InstallFailed);
     }
 

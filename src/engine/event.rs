@@ -103,6 +103,8 @@ pub enum Event {
     ConfigChanged { params: Box<Params> },
     /// The zygote tree changed (or is told for the first time).
     TreeChanged { tree: Box<ZygoteTree> },
+    /// What packages cost was measured anew.
+    WeightsChanged { weights: Box<Weights> },
 
     // The end.
     /// The worker shall end by `deadline`. `accept`: calls that still come are served until then,
@@ -180,6 +182,8 @@ pub struct ZygoteTree {
     pub generation: u32,
     pub tree: Tree,
     pub weights: Weights,
-    /// Nodes whose packages the store holds already.
+    /// Nodes that need no install.
     pub installed: Vec<NodeId>,
+    /// Nodes whose install would need nothing that is not there: those that are warmed up.
+    pub stocked: Vec<NodeId>,
 }

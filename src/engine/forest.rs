@@ -3,12 +3,13 @@
 //! A node is a wish and a zygote is its fulfilment: a node has none, one, or several (a saturated
 //! node is replicated). Nodes of the copies are numbered through: copy times length plus node.
 
-use super::ZygoteKey;
 use super::measure::{Mean, Rate};
+use super::{FunctionKey, ZygoteKey};
 use super::{ZygoteTree, event::Wanted};
 use crate::base::{Bytes, Duration, PackageSet, Time};
 use crate::policy::keep::{Evict, History};
 use crate::policy::tree::{NodeId, Tree, Weights};
+use alloc::vec;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -26,8 +27,24 @@ pub(super) struct Forest {
     pub packages: Vec<PackageSet>,
     /// Nodes whose packages are in the store (the same in all copies).
     pub installed: Vec<bool>,
+    /// Nodes whose packages need no index.
+    pub stocked: Vec<bool>,
+    /// In which versions, and with what they depend on (the same in all copies).
+    pub pins: Vec<Pin>,
     /// Nodes added since the tree was told.
     pub grown: u32,
+}
+
+/// What a node that names packages without a version stands for at present: zygotes hold one
+/// version of each, and functions pinned to another one must not meet them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Pin {
+    /// Exactly what its zygotes can import; none where nobody has said.
+    pub holds: Option<PackageSet>,
+    /// The function whose versions these are to be.
+    pub like: Option<FunctionKey>,
+    /// A function that would start here has other versions.
+    pub contested: bool,
 }
 
 /// One node of one copy.
@@ -98,6 +115,7 @@ impl Forest {
             tree: Tree::new(),
             weights: Weights::new(),
             installed: Vec::new(),
+            stocked: Vec::new(),
         };
         Self::new(tree, 0, Evict::DEFAULT)
     }
@@ -108,7 +126,9 @@ impl Forest {
             tree,
             weights,
             installed: held,
+            stocked,
         } = told;
+        let tree_len = tree.len();
         let packages = tree.iter().map(|(id, _)| tree.packages(id)).collect();
         let nodes = tree.iter();
         let installed = nodes
@@ -123,6 +143,8 @@ impl Forest {
             nodes: Vec::new(),
             packages,
             installed,
+            stocked: tree_flags(tree_len, &stocked),
+            pins: vec![Pin::default(); tree_len],
             grown: 0,
         };
         let count = forest.tree.len() * copies as usize;
@@ -199,11 +221,18 @@ impl Forest {
 
     /// Adds a node to every copy; places change, so the caller renumbers its zygotes by `copy_of`
     /// and `node_of` taken before.
-    pub fn grow(&mut self, parent: NodeId, packages: &PackageSet) -> Option<NodeId> {
+    pub fn grow(
+        &mut self,
+        parent: NodeId,
+        packages: &PackageSet,
+        installed: bool,
+    ) -> Option<NodeId> {
         let own = packages.iter().cloned().collect();
         let id = self.tree.add(parent, own).ok()?;
         self.packages.push(self.tree.packages(id));
-        self.installed.push(true);
+        self.installed.push(installed);
+        self.stocked.push(true);
+        self.pins.push(Pin::default());
         self.grown += 1;
         let length = self.tree.len();
         for copy in 0..self.copies as usize {
@@ -212,6 +241,59 @@ impl Forest {
         }
         Some(id)
     }
+}
+
+impl Forest {
+    /// Whether a function with these packages may start here, and if not only its versions are
+    /// to blame, that somebody waits for others.
+    pub fn admits(&mut self, node: NodeId, wanted: &PackageSet) -> bool {
+        let pin = &mut self.pins[node.index()];
+        let admits = pin
+            .holds
+            .as_ref()
+            .is_none_or(|holds| wanted.allows_all(holds));
+        pin.contested |= !admits;
+        admits
+    }
+
+    /// Whether zygotes of this place may be forked from those of an ancestor: what that has
+    /// imported is what they are to have.
+    pub fn may_follow(&self, place: u32, ancestor: u32) -> bool {
+        let holds = |place: u32| self.pins[self.node_of(place).index()].holds.as_ref();
+        match (holds(place), holds(ancestor)) {
+            (Some(own), Some(inherited)) => own.allows_all(inherited),
+            _ => true,
+        }
+    }
+
+    pub fn stocked_nodes(&self) -> Vec<NodeId> {
+        let all = self.stocked.iter().enumerate();
+        all.filter(|(_, stocked)| **stocked)
+            .map(|(index, _)| NodeId(index as u32))
+            .collect()
+    }
+
+    /// Lets others say which versions this node has, once nothing is left of it. True when that
+    /// makes a difference to somebody.
+    pub fn unpin(&mut self, node: NodeId) -> bool {
+        let is_left = self.copies_of(node).any(|place| {
+            let node = self.at(place);
+            !node.zygotes.is_empty() || node.phase != Phase::Absent
+        });
+        let pin = &mut self.pins[node.index()];
+        if is_left || !pin.contested {
+            return false;
+        }
+        *pin = Pin::default();
+        self.installed[node.index()] = false;
+        true
+    }
+}
+
+fn tree_flags(length: usize, nodes: &[NodeId]) -> Vec<bool> {
+    (0..length)
+        .map(|index| index == 0 || nodes.contains(&NodeId(index as u32)))
+        .collect()
 }
 
 impl Node {
@@ -255,7 +337,6 @@ impl Node {
 mod tests {
     use super::*;
     use crate::base::Package;
-    use alloc::vec;
 
     fn forest() -> Forest {
         let mut tree = Tree::new();
@@ -268,6 +349,7 @@ mod tests {
             tree,
             weights: Weights::new(),
             installed: Vec::new(),
+            stocked: Vec::new(),
         };
         Forest::new(told, 2, Evict::DEFAULT)
     }
@@ -286,12 +368,34 @@ mod tests {
     fn growing_shifts_the_later_copies() {
         let mut forest = forest();
         forest.at_mut(4).created = 7;
-        let id = forest.grow(NodeId(1), &PackageSet::parse(["scipy"]));
+        let id = forest.grow(NodeId(1), &PackageSet::parse(["scipy"]), true);
         assert_eq!(id, Some(NodeId(3)));
         assert_eq!(forest.nodes.len(), 8);
         let moved = forest.place(1, NodeId(1));
         assert_eq!(forest.at(moved).created, 7);
         assert_eq!(forest.packages[3], PackageSet::parse(["numpy", "scipy"]));
+    }
+
+    #[test]
+    fn a_node_holds_one_version_until_it_is_left() {
+        let mut forest = forest();
+        let (numpy, pandas) = (NodeId(1), NodeId(2));
+        let old = PackageSet::parse(["numpy==1.26.4", "pandas==2.2.2"]);
+        let new = PackageSet::parse(["numpy==2.1.0", "pandas==2.2.2"]);
+        assert!(forest.admits(numpy, &old) && forest.admits(numpy, &new));
+        forest.pins[1].holds = Some(PackageSet::parse(["numpy==1.26.4"]));
+        assert!(
+            forest.admits(numpy, &old) && !forest.unpin(numpy),
+            "nobody minds"
+        );
+        assert!(!forest.admits(numpy, &new));
+        forest.pins[2].holds = Some(new.clone());
+        assert!(!forest.may_follow(2, 1) && forest.may_follow(2, 0));
+        assert!(forest.admits(pandas, &new));
+        forest.at_mut(4).phase = Phase::Waiting;
+        assert!(!forest.unpin(numpy), "another copy is being made");
+        forest.at_mut(4).phase = Phase::Absent;
+        assert!(forest.unpin(numpy) && forest.admits(numpy, &new));
     }
 
     #[test]

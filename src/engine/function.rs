@@ -28,6 +28,8 @@ pub struct Function {
     /// Gone from the registry; what runs may finish.
     pub(super) removed: bool,
     pub(super) install: Install,
+    /// In a row.
+    pub(super) install_failures: u32,
     pub(super) settings: Box<FunctionSettings>,
     /// Calls that wait, the oldest first.
     pub(super) queue: Chain,
@@ -92,6 +94,7 @@ impl Function {
             version,
             removed: false,
             install: install_state(&settings, params),
+            install_failures: 0,
             settings,
             queue: Chain::EMPTY,
             chains: [Chain::EMPTY; InstanceState::LISTED],
@@ -114,6 +117,7 @@ impl Function {
 
     pub(super) fn renew(&mut self, version: u32, settings: Box<FunctionSettings>, params: &Params) {
         self.version = version;
+        self.install_failures = 0;
         self.install = install_state(&settings, params);
         self.settings = settings;
     }

@@ -38,7 +38,7 @@ impl Engine {
         for found in &ranked {
             if !demanded {
                 let home = self.home(function, found.node);
-                demanded = self.live_zygote(home).is_some() || self.demand(home);
+                demanded = self.live_zygote(home).is_some() || self.demand(home, Some(function));
             }
             // Only now: a demand may have made somebody go.
             if let Some(zygote) = self.least_loaded(found.node) {
@@ -149,7 +149,8 @@ impl Engine {
     fn nearest_live_ancestor(&self, place: u32) -> Option<ZygoteKey> {
         let mut at = self.forest.parent(place);
         while let Some(ancestor) = at {
-            let usable = !self.forest.at(ancestor).hopeless;
+            let usable =
+                !self.forest.at(ancestor).hopeless && self.forest.may_follow(place, ancestor);
             if let Some(zygote) = self.live_zygote(ancestor).filter(|_| usable) {
                 return Some(zygote);
             }
@@ -176,9 +177,9 @@ impl Engine {
 
     // Wishes.
 
-    /// A zygote is wanted here: begins with whatever is missing first. False when nothing can be
-    /// done about it now.
-    pub(super) fn demand(&mut self, place: u32) -> bool {
+    /// A zygote is wanted here, in the versions of a function: begins with whatever is missing
+    /// first. False when nothing can be done about it now.
+    pub(super) fn demand(&mut self, place: u32, like: Option<FunctionKey>) -> bool {
         if self.drain.is_some() {
             return false;
         }
@@ -191,17 +192,18 @@ impl Engine {
             if !node.may_start(self.now) {
                 return false;
             }
-            if self.begins_install(at) {
+            if self.begins_install(at, like) {
                 return true;
             }
             let Some(parent) = self.forest.parent(at) else {
                 return self.begin(at, None);
             };
-            if let Some(zygote) = self.live_zygote(parent) {
+            let fits = self.forest.may_follow(at, parent);
+            if let Some(zygote) = self.live_zygote(parent).filter(|_| fits) {
                 return self.begin(at, Some(zygote));
             }
             let coming = self.forest.at(parent);
-            if coming.phase == Phase::Absent && !coming.may_start(self.now) {
+            if !fits || coming.phase == Phase::Absent && !coming.may_start(self.now) {
                 let ancestor = self.nearest_live_ancestor(at);
                 return self.begin(at, ancestor);
             }
@@ -359,7 +361,12 @@ impl Engine {
         });
         self.unsettled = true;
         self.each_waiting_child(place, |engine, child| {
-            engine.begin(child, Some(key));
+            let parent = if engine.forest.may_follow(child, place) {
+                Some(key)
+            } else {
+                engine.nearest_live_ancestor(child)
+            };
+            engine.begin(child, parent);
         });
     }
 
@@ -411,6 +418,7 @@ impl Engine {
             retry,
         });
         self.bury_zygote(key, Exit::Status(1));
+        self.unpin(place);
         self.children_fall_back(place);
     }
 
@@ -431,9 +439,10 @@ impl Engine {
         self.forest.at_mut(place).back_off(self.now);
         self.counts.zygotes_failed += 1;
         self.bury_zygote(key, exit);
+        let is_free = self.unpin(place);
         let node = self.forest.at(place);
-        if node.zygotes.is_empty() && node.uses > 0.0 {
-            self.demand(place);
+        if node.zygotes.is_empty() && node.uses > 0.0 && !is_free {
+            self.demand(place, None);
         }
         self.children_fall_back(place);
     }
@@ -457,6 +466,7 @@ impl Engine {
         self.unsettled = true;
         self.effect(Effect::KillZygote { zygote: key });
         if place != UPROOTED {
+            self.unpin(place);
             self.children_fall_back(place);
         }
     }

@@ -252,6 +252,7 @@ impl Engine {
             Event::FunctionRemoved { function } => self.function_removed(function),
             Event::ConfigChanged { params } => self.config_changed(*params),
             Event::TreeChanged { tree } => self.tree_changed(*tree),
+            Event::WeightsChanged { weights } => self.weights_changed(*weights),
             Event::DrainRequested { accept, deadline } => self.drain_requested(accept, deadline),
         }
     }

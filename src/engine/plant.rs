@@ -6,7 +6,7 @@ use super::{
     Effect, End, Engine, FunctionKey, Note, Origin, Params, Wanted, ZygoteKey, ZygoteTree,
 };
 use crate::base::{Duration, Package, PackageSet};
-use crate::policy::{NodeId, grow};
+use crate::policy::{NodeId, Weights, grow};
 use alloc::vec::Vec;
 use core::mem;
 
@@ -30,10 +30,12 @@ impl Engine {
             generation: forest.generation,
             tree: forest.tree.clone(),
             weights: forest.weights.clone(),
+            // What was installed in certain versions is looked for again, in those of whoever asks.
             installed: installed
-                .filter(|(_, installed)| **installed)
+                .filter(|(index, installed)| **installed && forest.pins[*index].holds.is_none())
                 .map(|(index, _)| NodeId(index as u32))
                 .collect(),
+            stocked: forest.stocked_nodes(),
         };
         self.transplant(Forest::new(told, copies, self.params.evict));
     }
@@ -94,6 +96,8 @@ impl Engine {
         now.phase = Phase::Present;
         now.zygotes.push(key);
         self.forest.installed[node.index()] = true;
+        let pin = &old.pins[old.node_of(self.zygotes[key].place).index()];
+        self.forest.pins[node.index()] = pin.clone();
         let zygote = &mut self.zygotes[key];
         zygote.place = place;
         zygote.node = node;
@@ -105,7 +109,7 @@ impl Engine {
             let node = self.forest.node_of(place);
             let is_root = node == NodeId::ROOT;
             if is_root || (self.params.warmup && self.is_all_installed(node)) {
-                self.demand(place);
+                self.demand(place, None);
             }
         }
     }
@@ -113,24 +117,41 @@ impl Engine {
     fn is_all_installed(&self, node: NodeId) -> bool {
         let forest = &self.forest;
         let mut path = core::iter::once(node).chain(forest.tree.ancestors(node));
-        path.all(|node| forest.installed[node.index()])
+        path.all(|node| forest.installed[node.index()] || forest.stocked[node.index()])
     }
 
     // What functions may start from.
 
     pub(super) fn rank(&mut self, key: FunctionKey) {
-        let forest = &self.forest;
+        let forest = &mut self.forest;
         let known = &mut self.functions[key];
         let packages = known.packages();
         let imports = forest.weights.import_of(packages.iter());
-        known.ranked = if forest.copies == 0 {
+        let mut ranked = if forest.copies == 0 {
             Vec::new()
         } else {
-            self.params
-                .lookup
-                .ranked(&forest.tree, &forest.weights, packages)
+            let lookup = self.params.lookup;
+            lookup.ranked(&forest.tree, &forest.weights, packages)
         };
+        ranked.retain(|found| forest.admits(found.node, packages));
+        known.ranked = ranked;
         known.imports = imports;
+    }
+
+    pub(super) fn weights_changed(&mut self, weights: Weights) {
+        self.forest.weights = weights;
+        self.rank_all();
+        self.reconsider_victims();
+    }
+
+    /// The last zygote of this node may have gone: other versions may have their turn then. True
+    /// when they have.
+    pub(super) fn unpin(&mut self, place: u32) -> bool {
+        let unpinned = self.forest.unpin(self.forest.node_of(place));
+        if unpinned {
+            self.rank_all();
+        }
+        unpinned
     }
 
     pub(super) fn rank_all(&mut self) {
@@ -175,7 +196,8 @@ impl Engine {
             })
             .collect();
         self.cancel_node_timers();
-        let Some(node) = self.forest.grow(parent, packages) else {
+        let installed = self.params.install.is_none();
+        let Some(node) = self.forest.grow(parent, packages, installed) else {
             return self.restore_node_timers();
         };
         for (key, copy, node) in places {
@@ -189,7 +211,7 @@ impl Engine {
     // What nodes need installed.
 
     /// Asks for this node's packages, if they are not there. True when they have to be waited for.
-    pub(super) fn begins_install(&mut self, place: u32) -> bool {
+    pub(super) fn begins_install(&mut self, place: u32, like: Option<FunctionKey>) -> bool {
         let node = self.forest.node_of(place);
         let Some(longest) = self.params.install else {
             return false;
@@ -202,6 +224,7 @@ impl Engine {
         self.forest.at_mut(place).phase = Phase::Installing { since };
         self.agenda.arm(self.node_slot(place), since + longest);
         if !asked {
+            self.forest.pins[node.index()].like = like;
             let wanted = self.forest.wanted(place);
             self.effect(Effect::Install { wanted });
             self.note(Note::Installing { wanted });
@@ -213,11 +236,17 @@ impl Engine {
         matches!(self.forest.at(place).phase, Phase::Installing { .. })
     }
 
-    pub(super) fn node_installed(&mut self, generation: u32, node: NodeId) {
+    pub(super) fn node_installed(&mut self, generation: u32, node: NodeId, packages: PackageSet) {
         if generation != self.forest.generation || self.forest.tree.get(node).is_none() {
             return self.stale();
         }
+        if self.forest.installed[node.index()] {
+            // Its zygotes have what was told before.
+            return self.stale();
+        }
         self.forest.installed[node.index()] = true;
+        self.forest.pins[node.index()].holds = Some(packages);
+        self.rank_all();
         for place in self.places_installing(node) {
             let Phase::Installing { since } = self.forest.at(place).phase else {
                 unreachable!("those were chosen for installing")
@@ -225,7 +254,7 @@ impl Engine {
             let (wanted, took) = (self.forest.wanted(place), self.now.since(since));
             self.note(Note::Installed { wanted, took });
             self.end_install(place);
-            if !self.demand(place) {
+            if !self.demand(place, None) {
                 self.wish_no_more(place);
             }
         }

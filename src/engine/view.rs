@@ -134,6 +134,16 @@ impl Engine {
         &self.forest.tree
     }
 
+    /// The function whose versions a node that is being installed is to have.
+    pub fn like(&self, node: NodeId) -> Option<FunctionKey> {
+        self.forest.pins.get(node.index())?.like
+    }
+
+    /// Exactly what zygotes of a node can import, once that is known.
+    pub fn holds(&self, node: NodeId) -> Option<&PackageSet> {
+        self.forest.pins.get(node.index())?.holds.as_ref()
+    }
+
     /// What a node has, inherited packages included.
     pub fn node_packages(&self, node: NodeId) -> Option<&PackageSet> {
         self.forest.packages.get(node.index())

@@ -26,6 +26,8 @@ pub struct Order<'a> {
     pub id: u64,
     /// The directory seen as /handler.
     pub code: &'a Path,
+    /// The directory seen as /packages; none: that is empty.
+    pub packages: Option<&'a Path>,
     /// All the environment it gets.
     pub environment: &'a TextList,
     pub hostname: &'a str,
@@ -81,6 +83,7 @@ enum Life {
 pub(super) struct Outfit {
     pub(super) connection: OwnedFd,
     pub(super) code: OwnedFd,
+    pub(super) packages: Option<OwnedFd>,
     pub(super) scratch: Scratch,
 }
 
@@ -100,9 +103,10 @@ impl Instance {
         .map_err(io::Error::from)
         .and_then(|pair| {
             rustix::io::ioctl_fionbio(&pair.0, true)?;
-            Ok((pair, jail::read_only(order.code)?))
+            let packages = order.packages.map(jail::read_only).transpose()?;
+            Ok((pair, jail::read_only(order.code)?, packages))
         });
-        let ((connection, other), code) = match made {
+        let ((connection, other), code, packages) = match made {
             Ok(made) => made,
             Err(error) => return Err((slot, error)),
         };
@@ -119,6 +123,7 @@ impl Instance {
             Outfit {
                 connection: other,
                 code,
+                packages,
                 scratch,
             },
         ))

@@ -12,6 +12,8 @@
 //!           refill                     when there is nothing better to do
 //! ```
 
+pub mod errand;
+
 use super::cgroup::{Forest, Group, Limits};
 use super::family::{Family, SlotDefaults};
 use super::instance::{Instance, Network, Order, Outfit};
@@ -86,6 +88,8 @@ pub struct Sandboxes {
     dying: Vec<Family>,
     /// The family of instances that no zygote made.
     fresh: Option<Key<Family>>,
+    /// That of installers.
+    errands: Option<Key<Family>>,
     /// Processes alive, by pid: nobody is claimed by two.
     alive: BTreeSet<i32>,
     program: CString,
@@ -184,6 +188,7 @@ impl Sandboxes {
             networks: Vec::new(),
             dying: Vec::new(),
             fresh: None,
+            errands: None,
             alive: BTreeSet::new(),
             program: CString::new(program).map_err(|error| OpenError::Failed {
                 what: "name the interpreter",
@@ -224,9 +229,10 @@ impl Sandboxes {
         &mut self,
         id: u64,
         log: BorrowedFd<'_>,
+        packages: Option<&Path>,
     ) -> Result<(FamilyKey, Zygote), SandboxError> {
         let key = self.found()?;
-        match self.launch_zygote(key, id, log) {
+        match self.launch_zygote(key, id, log, packages) {
             Ok(zygote) => Ok((key, zygote)),
             Err(error) => {
                 self.end_if_extinct(key);
@@ -242,12 +248,15 @@ impl Sandboxes {
         parent: &mut Zygote,
         id: u64,
         log: BorrowedFd<'_>,
+        packages: Option<&Path>,
     ) -> Result<Zygote, SandboxError> {
         let limits = self.zygote_limits;
+        let packages = packages.map(jail::read_only).transpose()?;
         let home = self.home(family);
         let (control, other) = scm::pair()?;
         let group = home.take_group(limits)?;
-        match parent.fork_zygote(id, other.as_fd(), log, &group) {
+        let seen = packages.as_ref().map(|packages| packages.as_fd());
+        match parent.fork_zygote(id, other.as_fd(), log, &group, seen) {
             Ok(()) => Ok(Zygote::new(id, group, control)),
             Err(error) => {
                 home.give_back_group(group);
@@ -447,7 +456,8 @@ impl Sandboxes {
     }
 
     fn end_if_extinct(&mut self, key: FamilyKey) {
-        if Some(key) == self.fresh || !self.home(key).is_extinct() {
+        let is_kept = [self.fresh, self.errands].contains(&Some(key));
+        if is_kept || !self.home(key).is_extinct() {
             return;
         }
         let family = self.families.remove(key).expect("found by the line above");
@@ -468,7 +478,9 @@ impl Sandboxes {
         key: FamilyKey,
         id: u64,
         log: BorrowedFd<'_>,
+        packages: Option<&Path>,
     ) -> io::Result<Zygote> {
+        let packages = packages.map(jail::read_only).transpose()?;
         let (control, other) = scm::pair()?;
         let root = self.base.root()?;
         let proc = jail::zygote_proc()?;
@@ -478,12 +490,14 @@ impl Sandboxes {
         let home = self.families.get(key).expect("just used");
         let arguments = self.arguments("zygote");
         let environment = self.environment(&ZYGOTE_ENVIRONMENT);
+        let mut mounts = vec![(c"/proc", proc.as_fd()), (c"/tmp", tmp.as_fd())];
+        mounts.extend(packages.as_ref().map(|tree| (c"/packages", tree.as_fd())));
         let launch = Launch {
             cgroup: Some(group.descriptor()),
             user_namespace: home.user_namespace(),
             root: root.as_fd(),
             staging: self.base.staging(),
-            mounts: &[(c"/proc", proc.as_fd()), (c"/tmp", tmp.as_fd())],
+            mounts: &mounts,
             role: LaunchRole::Zygote,
             hostname: HOSTNAME,
             limits: &[(Resource::Nofile, ZYGOTE_OPEN_FILES)],
@@ -550,6 +564,13 @@ fn launch_fresh(
     let arguments = sandboxes.arguments("instance");
     let texts = order.environment.as_texts();
     let environment: Result<Vec<CString>, _> = texts.iter().map(CString::new).collect();
+    let mut mounts = vec![
+        (c"/handler", outfit.code.as_fd()),
+        (c"/tmp", outfit.scratch.tmp.as_fd()),
+        (c"/host", outfit.scratch.host.as_fd()),
+    ];
+    let packages = outfit.packages.as_ref();
+    mounts.extend(packages.map(|tree| (c"/packages", tree.as_fd())));
     let network = match order.network {
         Network::Host => LaunchNetwork::Host,
         Network::Alone { .. } => LaunchNetwork::New,
@@ -559,11 +580,7 @@ fn launch_fresh(
         user_namespace: home.user_namespace(),
         root: root.as_fd(),
         staging: sandboxes.base.staging(),
-        mounts: &[
-            (c"/handler", outfit.code.as_fd()),
-            (c"/tmp", outfit.scratch.tmp.as_fd()),
-            (c"/host", outfit.scratch.host.as_fd()),
-        ],
+        mounts: &mounts,
         role: LaunchRole::Instance {
             uid,
             gid: uid,

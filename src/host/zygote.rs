@@ -242,6 +242,10 @@ impl Zygote {
             roles = roles.with(Role::Network);
             borrowed.push(network);
         }
+        if let Some(packages) = &outfit.packages {
+            roles = roles.with(Role::Packages);
+            borrowed.push(packages.as_fd());
+        }
         let mounts = self.mounts.clone();
         let request = Request::ForkInstance(ForkInstance {
             id: order.id,
@@ -273,15 +277,21 @@ impl Zygote {
         control: BorrowedFd<'_>,
         log: BorrowedFd<'_>,
         group: &Group,
+        packages: Option<BorrowedFd<'_>>,
     ) -> Result<(), AskError> {
         self.check_room()?;
-        let roles = Roles::EMPTY
+        let mut roles = Roles::EMPTY
             .with(Role::Control)
             .with(Role::Stdout)
             .with(Role::Stderr)
             .with(Role::Cgroup);
+        let mut descriptors = vec![control, log, log, group.descriptor()];
+        if let Some(packages) = packages {
+            roles = roles.with(Role::Packages);
+            descriptors.push(packages);
+        }
         let request = Request::ForkZygote(ForkZygote { id, roles });
-        self.send(&request, &[control, log, log, group.descriptor()])?;
+        self.send(&request, &descriptors)?;
         self.under_way.push_back(id);
         self.forks += 1;
         Ok(())

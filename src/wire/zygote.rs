@@ -103,10 +103,12 @@ pub enum Role {
     Cgroup,
     /// The network namespace to enter.
     Network,
+    /// The mount of what it sees as /packages.
+    Packages,
 }
 
 impl Role {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Connection,
         Self::Seen,
         Self::Control,
@@ -114,6 +116,7 @@ impl Role {
         Self::Stderr,
         Self::Cgroup,
         Self::Network,
+        Self::Packages,
     ];
 
     const fn bit(self) -> u8 {
@@ -153,11 +156,9 @@ impl Roles {
         Some((self.bits & (role.bit() - 1)).count_ones() as usize)
     }
 
-    const fn from_bits(bits: u8) -> Result<Self, FrameError> {
-        if bits >> Role::ALL.len() != 0 {
-            return Err(FrameError::UnknownValue(bits as u64));
-        }
-        Ok(Self { bits })
+    const fn from_bits(bits: u8) -> Self {
+        const { assert!(Role::ALL.len() == u8::BITS as usize, "every bit is a role") };
+        Self { bits }
     }
 }
 
@@ -297,14 +298,14 @@ impl<'a> Request<'a> {
                     file_bytes: reader.u64()?,
                     address_space_bytes: reader.u64()?,
                 },
-                roles: Roles::from_bits(reader.u8()?)?,
+                roles: Roles::from_bits(reader.u8()?),
                 hostname: reader.section()?,
                 mounts: Texts::new(reader.section()?),
                 environment: Texts::new(reader.section()?),
             }),
             FORK_ZYGOTE => Self::ForkZygote(ForkZygote {
                 id: reader.u64()?,
-                roles: Roles::from_bits(reader.u8()?)?,
+                roles: Roles::from_bits(reader.u8()?),
             }),
             IMPORT => Self::Import(Import {
                 modules: Texts::new(reader.section()?),
@@ -583,7 +584,10 @@ mod tests {
             .with(Role::Connection)
             .with(Role::Stderr);
         let places: Vec<_> = Role::ALL.iter().map(|role| roles.place(*role)).collect();
-        assert_eq!(places, [Some(0), None, None, None, Some(1), Some(2), None]);
+        assert_eq!(
+            places,
+            [Some(0), None, None, None, Some(1), Some(2), None, None]
+        );
     }
 
     #[test]

@@ -137,7 +137,10 @@ def f(event):
         for empty in ["tmp", "host", "packages"] {
             assert_eq!(said[empty], json!([]), "{empty}");
         }
-        assert_eq!(names("runtime"), ["ol_runtime", "start.py"]);
+        assert_eq!(
+            names("runtime"),
+            ["bytecode.py", "ol_runtime", "profile.py", "start.py"]
+        );
     });
 }
 

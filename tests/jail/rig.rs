@@ -133,7 +133,7 @@ pub fn rig_with(wish: &Wish<'_>) -> Option<Rig> {
         base: BaseSpec {
             ground: wish.rootfs.map_or(Ground::Host, Ground::Rootfs),
             interpreter: &interpreter,
-            packages: wish.packages.unwrap_or(&packages),
+            packages: Some(wish.packages.unwrap_or(&packages)),
             runtime: &places.runtimes().unwrap().join("python"),
             staging: &directory.join("staging"),
         },
@@ -189,7 +189,10 @@ impl Rig {
     /// A zygote that has imported these.
     pub fn zygote(&mut self, modules: &[&str]) -> Ready {
         let id = self.next_id();
-        let (family, mut zygote) = self.sandboxes.start_zygote(id, self.log.as_fd()).unwrap();
+        let (family, mut zygote) = self
+            .sandboxes
+            .start_zygote(id, self.log.as_fd(), None)
+            .unwrap();
         let modules = TextList::collect(modules.iter().map(|name| name.as_bytes())).unwrap();
         let paths = TextList::collect([&b"/packages"[..]]).unwrap();
         zygote.import(&modules, &paths).unwrap();
@@ -203,7 +206,7 @@ impl Rig {
         let (family, ancestor) = (parent.family, &mut parent.zygote);
         let mut zygote = self
             .sandboxes
-            .start_child(family, ancestor, id, log.as_fd())
+            .start_child(family, ancestor, id, log.as_fd(), None)
             .unwrap();
         let modules = TextList::collect(modules.iter().map(|name| name.as_bytes())).unwrap();
         zygote.import(&modules, &TextList::new()).unwrap();
@@ -286,6 +289,7 @@ impl Rig {
         Order {
             id: self.next_id(),
             code,
+            packages: None,
             environment,
             hostname: "sandbox",
             limits,

@@ -15,7 +15,7 @@ fn first_words(rig: &mut Rig, modules: &[&str], packages: &[(&str, &str)]) -> Zy
         fs::write(rig.directory.join("packages").join(name), code).unwrap();
     }
     let log = fs::File::create(rig.directory.join("zygote-log")).unwrap();
-    let (family, mut zygote) = rig.sandboxes.start_zygote(77, log.as_fd()).unwrap();
+    let (family, mut zygote) = rig.sandboxes.start_zygote(77, log.as_fd(), None).unwrap();
     let modules = TextList::collect(modules.iter().map(|name| name.as_bytes())).unwrap();
     let paths = TextList::collect([&b"/packages"[..]]).unwrap();
     zygote.import(&modules, &paths).unwrap();

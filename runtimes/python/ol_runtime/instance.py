@@ -13,7 +13,7 @@ import os
 import sys
 from time import monotonic_ns
 
-from . import failure, frames, handler
+from . import failure, frames, handler, paths
 
 # Where the function's code and its packages are; OL_HANDLER and OL_PACKAGES (with a colon between
 # several) say otherwise.
@@ -211,6 +211,8 @@ def settle_paths(settings):
     """The function's own code first, then what was installed for it, then the standard library."""
     packages = settings.get("OL_PACKAGES", PACKAGES_DIRECTORY).split(":")
     sys.path[:] = [handler_directory(settings), *packages, *STANDARD_PATH]
+    for directory in packages:
+        paths.process(directory)
 
 
 def settle_main():

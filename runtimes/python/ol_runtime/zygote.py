@@ -17,6 +17,7 @@ from ctypes import PyDLL, byref, c_char_p, c_size_t, c_uint32, create_string_buf
 from time import perf_counter_ns
 
 from . import context, failure, forkhooks, frames, instance, plain, rehearsal, uniqueness, wsgi
+from . import paths as pth
 
 # What children need is imported here, once.
 PRELOADED = (context, plain, wsgi)
@@ -107,11 +108,14 @@ def import_asked(library, hooks, text):
     """Imports modules and tells the worker what each took, or ends with the first that fails."""
     modules, _, paths = text.partition(b"\0\0")
     modules = [name.decode() for name in modules.split(b"\0") if name]
-    for path in reversed([os.fsdecode(path) for path in paths.split(b"\0") if path]):
+    directories = [os.fsdecode(path) for path in paths.split(b"\0") if path]
+    for path in reversed(directories):
         if path not in sys.path:
             sys.path.insert(0, path)
     for name in SINGLE_THREAD:
         os.environ[name] = "1"
+    for path in directories:
+        pth.process(path)
     told = []
     for name in modules:
         started_ns = perf_counter_ns()

@@ -47,6 +47,7 @@ fn tree() -> ZygoteTree {
         tree,
         weights: Weights::new(),
         installed: vec![NUMPY],
+        stocked: Vec::new(),
     }
 }
 
@@ -650,6 +651,7 @@ const ZYGOTE_TRIALS: &[Trial] = &[
                 tree: Tree::new(),
                 weights: Weights::new(),
                 installed: Vec::new(),
+                stocked: Vec::new(),
             }),
         }
     }),

@@ -8,8 +8,8 @@
 //!   /            a small file system made here: directories, links, /etc, /dev, /olworker
 //!   /usr         the host's, or the top directories of another root file system
 //!   /opt/...     an interpreter that lives elsewhere
-//!   /packages    the package store
 //!   - added by each sandbox -
+//!   /packages    what its function asked for
 //!   /proc        of its own pid namespace
 //!   /tmp /host   private, writable, limited in size
 //!   /handler     the function's code
@@ -65,8 +65,8 @@ impl PrivateMounts {
 pub struct BaseSpec<'a> {
     pub ground: Ground<'a>,
     pub interpreter: &'a Interpreter,
-    /// The package store; seen as /packages.
-    pub packages: &'a Path,
+    /// What everybody sees as /packages who is given none of his own; none: nothing.
+    pub packages: Option<&'a Path>,
     /// `runtimes/python`; copied to /olworker.
     pub runtime: &'a Path,
     /// An empty directory of the worker's own.
@@ -153,7 +153,9 @@ impl Base {
                 symlink(target, &place).map_err(fail("link", &place))?;
             }
         }
-        bring(spec.packages, &root.join("packages"))?;
+        if let Some(packages) = spec.packages {
+            bring(packages, &root.join("packages"))?;
+        }
         files::copy_tree(spec.runtime, &root.join("olworker")).map_err(fail("copy", spec.runtime))
     }
 

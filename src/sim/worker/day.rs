@@ -116,6 +116,7 @@ pub fn tree(weights: Weights) -> ZygoteTree {
         tree,
         weights,
         installed,
+        stocked: Vec::new(),
     }
 }
 

@@ -4,7 +4,7 @@
 //! namespaces that are copies of the zygote's. In this order it:
 //!
 //! ```text
-//!   attaches /handler, /tmp, /host  (detached mounts the worker made)  as root of the namespace
+//!   attaches /packages, /handler, /tmp, /host  (detached mounts)       as root of the namespace
 //!   mounts its own /proc, takes its host name, enters its network      as root of the namespace
 //!   limits its resources, leaves the session, takes its descriptors
 //!   becomes its own user: no capability is left
@@ -28,6 +28,8 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
+/// Where the packages of a function or of a zygote's node are seen.
+const PACKAGES: &core::ffi::CStr = c"/packages";
 /// Standard streams end here; what a child keeps besides has numbers above them.
 const STDOUT: i32 = 1;
 const STDERR: i32 = 2;
@@ -65,12 +67,16 @@ pub(super) fn become_instance(fork: &ForkInstance<'_>, descriptors: Vec<OwnedFd>
     core::mem::forget(descriptors);
 }
 
-/// The child of a zygote that will be one: another control socket, other streams, the same rights.
+/// The child of a zygote that will be one: another control socket, other streams, other packages,
+/// the same rights.
 pub(super) fn become_zygote(
     roles: Roles,
     new_control: BorrowedFd<'_>,
     descriptors: &[OwnedFd],
 ) -> io::Result<()> {
+    if let Some(packages) = by_role(roles, Role::Packages, descriptors) {
+        mount::attach_at(packages, PACKAGES)?;
+    }
     take_streams(roles, descriptors)?;
     // SAFETY: the parent's control socket belongs to nobody in this process any more.
     unsafe { process::place(new_control, CONTROL)? };
@@ -101,6 +107,9 @@ fn confine(fork: &ForkInstance<'_>, descriptors: &[OwnedFd]) -> Result<(), Birth
 }
 
 fn attach_mounts(fork: &ForkInstance<'_>, descriptors: &[OwnedFd]) -> Result<(), BirthError> {
+    if let Some(packages) = by_role(fork.roles, Role::Packages, descriptors) {
+        mount::attach_at(packages, PACKAGES).at("attach its packages")?;
+    }
     let trees = &descriptors[fork.roles.count()..];
     for (path, tree) in fork.mounts.iter().zip(trees) {
         let path = CString::new(path).expect("texts hold no NUL");

@@ -288,7 +288,13 @@ fn fork_zygote(hooks: &Hooks, fork: &ForkZygote, descriptors: &[OwnedFd]) -> io:
         });
     };
     let cgroup = by_role(fork.roles, Role::Cgroup, descriptors);
-    match fork_here(hooks, fork.id, CloneFlags::SIBLING, cgroup)? {
+    // Other packages are seen by nobody but the child and what is forked from it.
+    let flags = if fork.roles.has(Role::Packages) {
+        CloneFlags::SIBLING.and(CloneFlags::NEW_MOUNT)
+    } else {
+        CloneFlags::SIBLING
+    };
+    match fork_here(hooks, fork.id, flags, cgroup)? {
         Side::Zygote => Ok(()),
         Side::Child => {
             birth::become_zygote(fork.roles, new_control, descriptors)?;

@@ -14,7 +14,7 @@ use crate::config::function::FunctionSettings as Asked;
 use crate::config::tree::Tree;
 use crate::config::{Machine, Request, load};
 use crate::driver::settings;
-use crate::engine::{FunctionSettings, Params, ZygoteTree};
+use crate::engine::{FunctionSettings, Packages, Params, ZygoteTree};
 use crate::sim::trace::{self, Reader};
 use crate::sim::worker::explain::Names;
 use crate::sim::worker::{
@@ -191,7 +191,8 @@ fn understand(matches: &ArgMatches, context: &Context) -> Result<Wanted, Failure
         let loaded = load(&request, machine).map_err(Failure::Configuration)?;
         let config = &loaded.config;
         wanted.params = settings::params(config, DESCRIPTORS, CPUS);
-        wanted.settings = settings::of_function(config, &Asked::default(), PackageSet::EMPTY);
+        let packages = Packages::Known(PackageSet::EMPTY);
+        wanted.settings = settings::of_function(config, &Asked::default(), packages);
         let tree = config.features.import_cache_tree.tree.clone();
         wanted.tree = Some(tree).filter(|tree| !tree.is_bare());
     }
@@ -287,6 +288,7 @@ fn tree_of(wanted: &Wanted, is_day: bool, costs: &Costs) -> ZygoteTree {
                 tree,
                 weights: costs.weights.clone(),
                 installed,
+                stocked: Vec::new(),
             }
         }
         None if is_day => day::tree(costs.weights.clone()),
@@ -295,6 +297,7 @@ fn tree_of(wanted: &Wanted, is_day: bool, costs: &Costs) -> ZygoteTree {
             tree: crate::policy::Tree::new(),
             weights: costs.weights.clone(),
             installed: Vec::new(),
+            stocked: Vec::new(),
         },
     }
 }

@@ -1,0 +1,622 @@
+//! Errands under way: what installers are sent to do, a bounded number at once.
+//!
+//! ```text
+//!   queued --> preparing --> running --pidfd--> finishing --> gone, its result told
+//!                 (helper)      |  too long, too much memory: killed
+//!                               `--needs something built--> queued again, alone
+//! ```
+//!
+//! Compiling and profiling wait until nobody waits for anything else.
+
+use super::sets::Version;
+use super::{Depot, Told as DepotTold};
+use crate::base::{Key, Slab, Time};
+use crate::driver::token::Owner;
+use crate::driver::worker::Worker;
+use crate::host::cgroup::Limits;
+use crate::host::death::Cause;
+use crate::host::memory;
+use crate::host::packages::{
+    Agent, Entry, EntryId, Errand, Installing, Mode, Profile, RequirementsKey, Sources, Tool,
+    last_lines,
+};
+use crate::host::sandboxes::errand::{Allowance, Running, USERS_MAX, User};
+use crate::io::{Handle, Interest};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+/// Errands known at once.
+const ERRANDS_MAX: usize = 4096;
+/// Running at once: more would only share the same line and the same processors.
+const AT_ONCE: usize = 8;
+/// Of those that nobody waits for.
+const BEHIND_AT_ONCE: usize = 1;
+/// How often their memory is measured where the kernel does not count it.
+const MEASURED_EVERY: Duration = Duration::from_millis(250);
+/// Processes and threads of one.
+const PROCESSES: u32 = 1024;
+/// The largest /tmp of one.
+const SCRATCH_BYTES_MAX: u64 = 1 << 30;
+/// After uv could not be fetched, pip is used for this long before it is tried again.
+const TOOL_RETRY: Duration = Duration::from_mins(10);
+
+/// Who waits for what it brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Tool,
+    Resolve(RequirementsKey),
+    Fetch(Version),
+    Compile(EntryId),
+    Profile(EntryId),
+}
+
+impl Purpose {
+    /// Nobody waits for it.
+    fn is_behind(&self) -> bool {
+        matches!(self, Self::Compile(_) | Self::Profile(_))
+    }
+}
+
+#[derive(Debug)]
+struct Job {
+    errand: Errand,
+    purpose: Purpose,
+    user: User,
+    stage: Stage,
+    deadline: Time,
+    /// Why it was killed.
+    killed: Option<String>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Queued,
+    Preparing,
+    Running {
+        running: Running,
+        installing: Box<Installing>,
+        exit: Option<Handle>,
+    },
+    Finishing,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(super) struct Errands {
+    table: Slab<Job>,
+    queue: VecDeque<Key<Job>>,
+    behind: VecDeque<Key<Job>>,
+    running: usize,
+    running_behind: usize,
+    users: Vec<bool>,
+    /// What is fetched, and the sets that wait for it.
+    pub(super) fetches: BTreeMap<Version, Vec<RequirementsKey>>,
+    /// Errands that wait for uv.
+    without_tool: Vec<(Errand, Purpose)>,
+    tool_failed: Option<Time>,
+    measure_due: Time,
+    /// Entries whose bytecode is being made or was tried.
+    pub(super) compiling: Vec<EntryId>,
+}
+
+/// What a helper did for an errand.
+#[derive(Debug)]
+pub(in crate::driver) struct Told {
+    job: Key<Job>,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Prepared(io::Result<Box<Installing>>),
+    Finished(Result<Brought, String>),
+    Measured(u64),
+}
+
+/// What a finished errand brought.
+#[derive(Debug)]
+enum Brought {
+    Tool(Tool),
+    Versions(Vec<(String, String)>),
+    Entry(Box<Entry>),
+    Compiled(Box<Entry>),
+    Profile(Box<Entry>),
+}
+
+impl Errands {
+    pub(super) fn new() -> Self {
+        Self {
+            table: Slab::new(ERRANDS_MAX),
+            queue: VecDeque::new(),
+            behind: VecDeque::new(),
+            running: 0,
+            running_behind: 0,
+            users: vec![false; USERS_MAX as usize],
+            fetches: BTreeMap::new(),
+            without_tool: Vec::new(),
+            tool_failed: None,
+            measure_due: Time::ZERO,
+            compiling: Vec::new(),
+        }
+    }
+
+    /// A user for an errand; none when all are taken.
+    fn take_user(&mut self, errand: &Errand) -> Option<User> {
+        if !errand.is_private() {
+            return Some(User::Shared);
+        }
+        let number = self.users.iter().position(|taken| !taken)?;
+        self.users[number] = true;
+        Some(User::Alone(number as u32))
+    }
+
+    fn give_back(&mut self, user: User) {
+        if let User::Alone(number) = user {
+            self.users[number as usize] = false;
+        }
+    }
+
+    fn next(&mut self) -> Option<Key<Job>> {
+        if self.running >= AT_ONCE {
+            return None;
+        }
+        if let Some(key) = self.queue.pop_front() {
+            return Some(key);
+        }
+        // Others are under way: what nobody waits for would be in their way.
+        let is_busy = self.running > self.running_behind;
+        if is_busy || self.running_behind >= BEHIND_AT_ONCE {
+            return None;
+        }
+        self.behind.pop_front()
+    }
+}
+
+impl Worker {
+    /// What installers are told about where packages come from.
+    pub(super) fn sources(&self) -> Sources {
+        self.agent(Tool::Pip).sources
+    }
+
+    /// Fetches a package for a set, or has the set wait for whoever fetches it already.
+    pub(super) fn fetch(&mut self, version: Version, mode: Mode, set: RequirementsKey) {
+        let waiting = self
+            .depot
+            .errands
+            .fetches
+            .entry(version.clone())
+            .or_default();
+        waiting.push(set);
+        if waiting.len() > 1 {
+            return;
+        }
+        let errand = fetching(&version, mode);
+        self.send_errand(errand, Purpose::Fetch(version));
+    }
+
+    /// Queues an errand; one that needs an installer waits until there is one.
+    pub(super) fn send_errand(&mut self, errand: Errand, purpose: Purpose) {
+        if errand.wants_network() && self.depot.tool.is_none() && purpose != Purpose::Tool {
+            let path = std::env::var("PATH").ok();
+            self.depot.tool = Tool::uv(path.as_deref(), &self.depot.own_tool);
+            let failed = self.depot.errands.tool_failed;
+            if self.depot.tool.is_none() && failed.is_none_or(|retry| retry <= self.now) {
+                self.depot.errands.without_tool.push((errand, purpose));
+                if self.depot.errands.without_tool.len() == 1 {
+                    self.send_errand(Errand::Tool, Purpose::Tool);
+                }
+                return;
+            }
+        }
+        let is_behind = purpose.is_behind();
+        let job = Job {
+            errand,
+            user: User::Shared,
+            stage: Stage::Queued,
+            deadline: Time::MAX,
+            killed: None,
+            purpose,
+        };
+        match self.depot.errands.table.insert(job) {
+            Ok(key) if is_behind => self.depot.errands.behind.push_back(key),
+            Ok(key) => self.depot.errands.queue.push_back(key),
+            Err(job) => {
+                return self.errand_failed(job.purpose, "too many installs wait".to_owned());
+            }
+        }
+        self.run_errands();
+    }
+
+    /// Begins as many as may run.
+    fn run_errands(&mut self) {
+        while let Some(key) = self.depot.errands.next() {
+            let errands = &mut self.depot.errands;
+            let Some(job) = errands.table.get(key) else {
+                continue;
+            };
+            let (errand, is_behind) = (job.errand.clone(), job.purpose.is_behind());
+            let Some(user) = errands.take_user(&errand) else {
+                errands.queue.push_front(key);
+                return;
+            };
+            errands.running += 1;
+            errands.running_behind += usize::from(is_behind);
+            let job = errands.table.get_mut(key).expect("it was just there");
+            job.user = user;
+            job.stage = Stage::Preparing;
+            let owner = match self.sandboxes.errand_owner(user) {
+                Ok(owner) => owner,
+                Err(error) => {
+                    self.end_errand(key, Err(format!("no sandbox: {error}")));
+                    continue;
+                }
+            };
+            let agent = self.agent(self.depot.tool.clone().unwrap_or(Tool::Pip));
+            let prepare = move || {
+                let prepared = agent.prepare(&errand, owner).map(Box::new);
+                DepotTold::Errand(Told {
+                    job: key,
+                    what: What::Prepared(prepared),
+                })
+            };
+            if self.depot.help(prepare).is_err() {
+                self.end_errand(key, Err("too many installs are under way".to_owned()));
+            }
+        }
+    }
+
+    pub(super) fn errand_told(&mut self, told: Told) {
+        match told.what {
+            What::Prepared(Ok(installing)) => self.launch_errand(told.job, installing),
+            What::Prepared(Err(error)) => {
+                let why = format!("an install cannot be prepared: {error}");
+                self.end_errand(told.job, Err(why));
+            }
+            What::Finished(brought) => self.end_errand(told.job, brought),
+            What::Measured(bytes) => self.errand_measured(told.job, bytes),
+        }
+    }
+
+    fn launch_errand(&mut self, key: Key<Job>, installing: Box<Installing>) {
+        let packages = &self.config.packages;
+        let Some(job) = self.depot.errands.table.get_mut(key) else {
+            return;
+        };
+        let allowance = Allowance {
+            limits: Limits {
+                memory_bytes: packages.installer_mem_bytes,
+                swap_bytes: 0,
+                processes: PROCESSES,
+                cpu_percent: 0,
+            },
+            scratch_bytes: packages.installer_mem_bytes.min(SCRATCH_BYTES_MAX),
+            network: job.errand.wants_network(),
+        };
+        job.deadline = self.now + packages.installer_timeout;
+        let running = match self
+            .sandboxes
+            .start_errand(&installing, job.user, allowance)
+        {
+            Ok(running) => running,
+            Err(error) => return self.end_errand(key, Err(format!("no sandbox: {error}"))),
+        };
+        let pidfd = running.pidfd().try_clone_to_owned().ok();
+        let exit = pidfd.and_then(|pidfd| self.io.add(pidfd, Owner::Errand.token(key)).ok());
+        match exit {
+            Some(exit) => self.io.watch(exit, Interest::Readable),
+            // Its deadline ends it.
+            None => job.deadline = self.now,
+        }
+        job.stage = Stage::Running {
+            running,
+            installing,
+            exit,
+        };
+    }
+
+    /// An errand's process may have ended.
+    pub(in crate::driver) fn errand_exit_seen<T>(&mut self, key: Key<T>) {
+        let key: Key<Job> = key.alike();
+        let Some(job) = self.depot.errands.table.get_mut(key) else {
+            return;
+        };
+        let Stage::Running { running, exit, .. } = &job.stage else {
+            return;
+        };
+        let cause = match running.ended() {
+            Ok(Some(cause)) => cause,
+            Ok(None) => {
+                if let Some(exit) = *exit {
+                    self.io.watch(exit, Interest::Readable);
+                }
+                return;
+            }
+            Err(error) => return log::error!("an installer cannot be waited for: {error}"),
+        };
+        let Stage::Running {
+            running,
+            installing,
+            exit,
+        } = core::mem::replace(&mut job.stage, Stage::Finishing)
+        else {
+            unreachable!("it was just seen running")
+        };
+        let (errand, killed) = (job.errand.clone(), job.killed.take());
+        if let Some(exit) = exit {
+            self.io.close(exit);
+        }
+        self.sandboxes.bury_errand(running);
+        let agent = self.agent(self.depot.tool.clone().unwrap_or(Tool::Pip));
+        let finish = move || {
+            let brought = finished(&agent, errand, *installing, cause, killed);
+            DepotTold::Errand(Told {
+                job: key,
+                what: What::Finished(brought),
+            })
+        };
+        if self.depot.help(finish).is_err() {
+            self.end_errand(key, Err("too many installs are under way".to_owned()));
+        }
+    }
+
+    /// It is over: its place is free, its result goes to whoever waits.
+    fn end_errand(&mut self, key: Key<Job>, brought: Result<Brought, String>) {
+        let errands = &mut self.depot.errands;
+        let Some(job) = errands.table.remove(key) else {
+            return;
+        };
+        errands.running -= 1;
+        errands.running_behind -= usize::from(job.purpose.is_behind());
+        errands.give_back(job.user);
+        match brought {
+            Ok(brought) => self.errand_brought(job, brought),
+            Err(why) => self.errand_failed_with(job, why),
+        }
+        self.run_errands();
+    }
+
+    fn errand_brought(&mut self, job: Job, brought: Brought) {
+        match (job.purpose, brought) {
+            (Purpose::Tool, Brought::Tool(tool)) => {
+                self.depot.tool = Some(tool);
+                self.resume_without_tool();
+            }
+            (Purpose::Resolve(key), Brought::Versions(versions)) => {
+                let mode = match job.errand {
+                    Errand::Resolve { mode, .. } => mode,
+                    _ => Mode::Wheels,
+                };
+                self.set_resolved(key, mode, versions);
+            }
+            (Purpose::Fetch(version), Brought::Entry(entry)) => {
+                self.depot
+                    .entries
+                    .insert(entry.id.clone(), (*entry).clone());
+                let waiting = self.depot.errands.fetches.remove(&version);
+                for set in waiting.unwrap_or_default() {
+                    self.set_gets(set, &entry);
+                }
+            }
+            (Purpose::Compile(id), Brought::Compiled(entry)) => {
+                self.depot.errands.compiling.retain(|known| *known != id);
+                self.compiled(*entry);
+            }
+            (Purpose::Profile(_), Brought::Profile(entry)) => self.profiled(*entry),
+            (purpose, _) => unreachable!("{purpose:?} brings something else"),
+        }
+    }
+
+    fn errand_failed_with(&mut self, job: Job, why: String) {
+        let next = match &job.errand {
+            Errand::Resolve { mode, .. } | Errand::Fetch { mode, .. } => mode.next(&why),
+            _ => None,
+        };
+        match (next, job.purpose) {
+            (Some(mode), Purpose::Resolve(key)) => self.resolve_set(key, mode),
+            (Some(mode), Purpose::Fetch(version)) => {
+                self.send_errand(fetching(&version, mode), Purpose::Fetch(version));
+            }
+            (_, purpose) => self.errand_failed(purpose, why),
+        }
+    }
+
+    fn errand_failed(&mut self, purpose: Purpose, why: String) {
+        match purpose {
+            Purpose::Tool => {
+                log::warn!("uv could not be fetched, packages are installed by pip: {why}");
+                self.depot.errands.tool_failed = Some(self.now + TOOL_RETRY);
+                self.resume_without_tool();
+            }
+            Purpose::Resolve(key) => self.fail_set(key, why),
+            Purpose::Fetch(version) => {
+                let waiting = self.depot.errands.fetches.remove(&version);
+                let Version { name, exact, .. } = version;
+                for set in waiting.unwrap_or_default() {
+                    self.fail_set(set, format!("{name}=={exact}: {why}"));
+                }
+            }
+            // Tried again with the next worker.
+            Purpose::Compile(id) => log::debug!("{id} has no bytecode: {why}"),
+            Purpose::Profile(id) => log::debug!("{id} was not profiled: {why}"),
+        }
+    }
+
+    fn resume_without_tool(&mut self) {
+        for (errand, purpose) in core::mem::take(&mut self.depot.errands.without_tool) {
+            self.send_errand(errand, purpose);
+        }
+    }
+
+    /// Kills what takes too long or too much. Returns when to look again.
+    pub(in crate::driver) fn watch_errands(&mut self) -> Option<Time> {
+        let errands = &mut self.depot.errands;
+        if errands.running == 0 {
+            return None;
+        }
+        let measures = errands.measure_due <= self.now;
+        if measures {
+            errands.measure_due = self.now + MEASURED_EVERY;
+        }
+        let mut next = errands.measure_due;
+        for (key, job) in errands.table.iter_mut() {
+            let Stage::Running { running, .. } = &job.stage else {
+                continue;
+            };
+            if job.deadline <= self.now && job.killed.is_none() {
+                let seconds = self.config.packages.installer_timeout.as_secs();
+                job.killed = Some(format!(
+                    "it took longer than {seconds} seconds ([packages] installer_sec)"
+                ));
+                let _ = running.kill();
+            } else if job.killed.is_none() {
+                next = next.min(job.deadline);
+            }
+            if measures
+                && let Ok(None) = running.group().memory_bytes()
+                && let Ok(pids) = running.group().pids()
+            {
+                let measure = move || {
+                    let held = pids
+                        .iter()
+                        .filter_map(|pid| memory::of_process(*pid).ok())
+                        .sum();
+                    DepotTold::Errand(Told {
+                        job: key,
+                        what: What::Measured(held),
+                    })
+                };
+                // Too much to do: this measurement is left out.
+                let _ = self.depot.helpers.submit(measure);
+            }
+        }
+        Some(next)
+    }
+
+    fn errand_measured(&mut self, key: Key<Job>, bytes: u64) {
+        let limit = self.config.packages.installer_mem_bytes;
+        let Some(job) = self.depot.errands.table.get_mut(key) else {
+            return;
+        };
+        if bytes > limit
+            && let Stage::Running { running, .. } = &job.stage
+        {
+            job.killed = Some(over_memory(limit));
+            let _ = running.kill();
+        }
+    }
+
+    /// Makes the bytecode of a package, once nobody waits for anything else.
+    pub(super) fn compile_package(&mut self, id: &EntryId) {
+        let known = self
+            .depot
+            .entries
+            .get(id)
+            .filter(|entry| !entry.facts.compiled);
+        let Some(entry) = known.cloned() else {
+            return;
+        };
+        if self.depot.errands.compiling.contains(id) {
+            return;
+        }
+        self.depot.errands.compiling.push(id.clone());
+        self.send_errand(Errand::Compile { entry }, Purpose::Compile(id.clone()));
+    }
+
+    /// The bytecode of a package is there: the views that were made without it get it.
+    fn compiled(&mut self, entry: Entry) {
+        let id = entry.id.clone();
+        self.depot.entries.insert(id.clone(), entry);
+        for view in self.depot.views_with(&id) {
+            let (store, id) = (self.depot.store.clone(), id.clone());
+            let refresh = move || {
+                let refreshed = store.refresh(&view, &id);
+                DepotTold::Set(super::sets::Told::Refreshed(refreshed))
+            };
+            let _ = self.depot.help(refresh);
+        }
+        self.profile(&id);
+    }
+}
+
+fn fetching(version: &Version, mode: Mode) -> Errand {
+    Errand::Fetch {
+        name: version.name.clone(),
+        version: version.exact.clone(),
+        hashes: version.hashes.clone(),
+        mode,
+    }
+}
+
+fn over_memory(limit: u64) -> String {
+    format!(
+        "it held more than {} MB ([packages] installer_mem_mb)",
+        limit >> 20
+    )
+}
+
+/// What an ended errand brought, and its directory gone. Blocks.
+fn finished(
+    agent: &Agent,
+    errand: Errand,
+    mut installing: Installing,
+    cause: Cause,
+    killed: Option<String>,
+) -> Result<Brought, String> {
+    let directory = installing.directory.clone();
+    let said = last_lines(&mut installing.log);
+    drop(installing);
+    let brought = match (killed, cause) {
+        (Some(why), _) => Err(why),
+        (None, Cause::Exit(0)) => {
+            bring(agent, errand, &directory).map_err(|error| error.to_string())
+        }
+        (None, Cause::Exit(_)) if !said.is_empty() => Err(said),
+        (None, Cause::OutOfMemory) => {
+            Err("it ran out of memory ([packages] installer_mem_mb)".to_owned())
+        }
+        (None, cause) => Err(format!("the installer: {cause}\n{said}")
+            .trim_end()
+            .to_owned()),
+    };
+    // What stays is removed at the next start.
+    let _ = std::fs::remove_dir_all(&directory);
+    brought
+}
+
+fn bring(agent: &Agent, errand: Errand, directory: &Path) -> io::Result<Brought> {
+    match errand {
+        Errand::Tool => agent.keep_tool(directory).map(Brought::Tool),
+        Errand::Resolve { .. } => agent.versions(directory).map(Brought::Versions),
+        Errand::Fetch { name, .. } => {
+            let entry = agent.store.adopt(&directory.join("target"), &name)?;
+            Ok(Brought::Entry(Box::new(entry)))
+        }
+        Errand::Compile { mut entry } => {
+            agent
+                .store
+                .add_bytecode(&mut entry, &directory.join("target"))?;
+            Ok(Brought::Compiled(Box::new(entry)))
+        }
+        Errand::Profile { mut entry, .. } => {
+            let profile: Profile = agent.profile(directory)?;
+            entry.facts.profile = Some(profile);
+            agent.store.keep_facts(&entry)?;
+            Ok(Brought::Profile(Box::new(entry)))
+        }
+    }
+}
+
+impl Depot {
+    /// Every view that was made with this package.
+    fn views_with(&self, id: &EntryId) -> Vec<crate::host::packages::View> {
+        let sets = self
+            .sets
+            .values()
+            .filter(|request| request.entries().contains(id));
+        let sets = sets.filter_map(super::sets::Request::ready_view);
+        let nodes = self.nodes.values().filter(|node| node.entries.contains(id));
+        sets.chain(nodes.map(|node| &node.view)).cloned().collect()
+    }
+}

@@ -1,0 +1,437 @@
+//! The store: packages side by side in many versions, and the views that functions are given.
+//!
+//! ```text
+//!   installed in work/ --adopt: checked, made root's--> renamed into store/ --facts--> an entry
+//!   entries --compose: hard links in work/--> renamed into views/ --> mounted as /packages
+//! ```
+//!
+//! An entry is its directory and its facts; one without the other was not finished, and goes at the
+//! next start. Nothing waits for a disk when a package is added: what the machine's crash could
+//! have damaged is told by the boot it was added in, and checked against its RECORD once after the
+//! next boot; `settle` has the disk catch up meanwhile.
+//!
+//! A view is one directory like any virtual environment's, made of hard links: whatever works there
+//! works here (namespaces, data files, metadata, entry points), an import costs the same however
+//! many packages there are, and all views share the pages of a file in memory.
+
+use super::record::hex;
+use super::requirements::RequirementsKey;
+use super::unpacked::Unpacked;
+use crate::base::Package;
+use crate::base::packages::normalised;
+use crate::sys::clock;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Of a file of facts, or of a set.
+const FACTS_BYTES_MAX: u64 = 4 << 20;
+const DEPTH_MAX: usize = 64;
+/// Where a view lists its `.pth` files, for the runtime.
+const PATHS_FILE: &str = ".ol-pth";
+
+/// `numpy-1.26.4-0a1b2c3d4e5f`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EntryId(String);
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What is known of a package: kept beside it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Normalised.
+    pub name: String,
+    pub version: String,
+    /// Of its RECORD.
+    pub digest: String,
+    /// What it is imported as.
+    pub modules: Vec<String>,
+    /// Names of packages it needs.
+    pub requires: Vec<String>,
+    /// Its `.pth` files.
+    #[serde(default)]
+    pub paths: Vec<String>,
+    pub bytes: u64,
+    pub files: u64,
+    pub added_secs: u64,
+    /// Its bytecode lies beside its source.
+    #[serde(default)]
+    pub compiled: bool,
+    /// The boot it was added in, until the disk has it.
+    #[serde(default)]
+    pub boot: Option<String>,
+    #[serde(default)]
+    pub profile: Option<Profile>,
+}
+
+/// What importing a package was found to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Profile {
+    /// Its own imports, those it depends on loaded before: the median.
+    pub import_ms: f64,
+    /// Private memory the imports add.
+    pub private_mb: f64,
+    /// Memory the imports add that files back and others share.
+    pub shared_mb: f64,
+    /// Threads its imports leave behind.
+    pub threads: u32,
+    /// Descriptors its imports leave open.
+    pub open_files: u32,
+    /// A fork of an interpreter that has imported it works.
+    pub forks: bool,
+    /// Why its zygotes would be of no use, else empty.
+    #[serde(default)]
+    pub why: String,
+    /// Modules of its own that its import loads.
+    #[serde(default)]
+    pub imports: Vec<String>,
+}
+
+/// One installed package.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    pub id: EntryId,
+    pub facts: Facts,
+}
+
+impl Entry {
+    fn of(facts: Facts) -> Self {
+        let id = format!("{}-{}-{}", facts.name, facts.version, facts.digest);
+        Self {
+            id: EntryId(id),
+            facts,
+        }
+    }
+
+    /// Its name and version.
+    pub fn package(&self) -> Package {
+        Package::parse(&format!("{}=={}", self.facts.name, self.facts.version))
+    }
+}
+
+/// What some requirements came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Set {
+    pub requirements: String,
+    pub packages: Vec<EntryId>,
+}
+
+/// A directory to be mounted as /packages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    pub path: PathBuf,
+}
+
+/// The packages of one interpreter.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// Opens it, clears what was under way, and lists what it holds. Blocks.
+    pub fn open(directory: &Path, tag: &str) -> io::Result<(Self, Vec<Entry>)> {
+        let store = Self {
+            root: directory.join(tag),
+        };
+        if store.work().exists() {
+            fs::remove_dir_all(store.work())?;
+        }
+        for part in ["store", "views", "sets", "work"] {
+            fs::create_dir_all(store.root.join(part))?;
+        }
+        let entries = store.list()?;
+        Ok((store, entries))
+    }
+
+    /// Where installs are under way.
+    pub fn work(&self) -> PathBuf {
+        self.root.join("work")
+    }
+
+    pub fn directory_of(&self, id: &EntryId) -> PathBuf {
+        self.root.join("store").join(&id.0)
+    }
+
+    fn facts_of(&self, id: &EntryId) -> PathBuf {
+        self.root.join("store").join(format!("{id}.json"))
+    }
+
+    fn list(&self) -> io::Result<Vec<Entry>> {
+        let boot = boot_id();
+        let mut entries = Vec::new();
+        let mut orphans = BTreeSet::new();
+        for found in fs::read_dir(self.root.join("store"))? {
+            let name = found?.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if let Some(id) = name.strip_suffix(".json") {
+                let entry = read_json::<Facts>(&self.root.join("store").join(name))
+                    .map(Entry::of)
+                    .filter(|entry| entry.id.0 == id);
+                match entry.filter(|entry| self.is_whole(entry, &boot)) {
+                    Some(entry) => entries.push(entry),
+                    None => fs::remove_file(self.root.join("store").join(name))?,
+                }
+            } else {
+                orphans.insert(name.to_owned());
+            }
+        }
+        for entry in &entries {
+            orphans.remove(&entry.id.0);
+        }
+        for orphan in orphans {
+            remove(&self.root.join("store").join(orphan))?;
+        }
+        entries.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(entries)
+    }
+
+    fn is_whole(&self, entry: &Entry, boot: &str) -> bool {
+        let directory = self.directory_of(&entry.id);
+        match &entry.facts.boot {
+            Some(added) if added != boot => Unpacked::is_intact(&directory).unwrap_or(false),
+            _ => directory.is_dir(),
+        }
+    }
+
+    /// Takes what an installer left in `target`: it must be one package, of this name. Blocks.
+    pub fn adopt(&self, target: &Path, name: &str) -> io::Result<Entry> {
+        let unpacked = Unpacked::adopt(target)?;
+        if normalised(&unpacked.name) != name {
+            let why = format!("{} was installed where {name} was wanted", unpacked.name);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        let entry = Entry::of(Facts {
+            name: normalised(&unpacked.name),
+            version: unpacked.version,
+            digest: unpacked.digest,
+            modules: unpacked.modules,
+            requires: unpacked.requires,
+            paths: unpacked.paths,
+            bytes: unpacked.bytes,
+            files: unpacked.files,
+            added_secs: clock::wall().as_secs(),
+            compiled: false,
+            boot: Some(boot_id()),
+            profile: None,
+        });
+        match fs::rename(target, self.directory_of(&entry.id)) {
+            // It was there already: the same files, by its digest.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => remove(target)?,
+            other => other?,
+        }
+        match read_json::<Facts>(&self.facts_of(&entry.id)) {
+            Some(facts) => Ok(Entry::of(facts)),
+            None => self.keep_facts(&entry).map(|()| entry),
+        }
+    }
+
+    /// Blocks.
+    pub fn keep_facts(&self, entry: &Entry) -> io::Result<()> {
+        self.write_json(&self.facts_of(&entry.id), &entry.facts)
+    }
+
+    /// Has the disk catch up with everything that was added, and says so in the facts. Blocks.
+    pub fn settle(&self, entries: &mut [Entry]) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(&self.root, flags, Mode::empty())?;
+        rustix::fs::syncfs(&directory)?;
+        for entry in entries {
+            entry.facts.boot = None;
+            self.keep_facts(entry)?;
+        }
+        Ok(())
+    }
+
+    /// The view of these packages, made unless it is there. Blocks.
+    pub fn compose(&self, entries: &[Entry]) -> io::Result<View> {
+        let mut entries: Vec<&Entry> = entries.iter().collect();
+        entries.sort_by(|a, b| a.id.cmp(&b.id));
+        let mut hasher = Sha256::new();
+        for entry in &entries {
+            hasher.update(&entry.id.0);
+            hasher.update("\n");
+        }
+        let digest: [u8; 32] = hasher.finalize().into();
+        let name = hex(&digest[..10]);
+        let path = self.root.join("views").join(&name);
+        if path.is_dir() {
+            return Ok(View { path });
+        }
+        let unfinished = self.unfinished(&format!("view-{name}"))?;
+        self.link(entries.iter().copied(), &unfinished)?;
+        let paths: Vec<&str> = entries
+            .iter()
+            .flat_map(|entry| &entry.facts.paths)
+            .map(String::as_str)
+            .collect();
+        if !paths.is_empty() {
+            fs::write(unfinished.join(PATHS_FILE), paths.join("\n"))?;
+        }
+        tell_apart(&unfinished, digest)?;
+        match fs::rename(&unfinished, &path) {
+            // Somebody else made the same meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => remove(&unfinished)?,
+            other => other?,
+        }
+        Ok(View { path })
+    }
+
+    /// Has a directory hold the files of these. Blocks.
+    pub fn link<'a>(
+        &self,
+        mut entries: impl Iterator<Item = &'a Entry>,
+        into: &Path,
+    ) -> io::Result<()> {
+        entries.try_for_each(|entry| link_tree(&self.directory_of(&entry.id), into, DEPTH_MAX))
+    }
+
+    /// Adds what an entry has got since the view was made: its bytecode. Blocks.
+    pub fn refresh(&self, view: &View, id: &EntryId) -> io::Result<()> {
+        link_tree(&self.directory_of(id), &view.path, DEPTH_MAX)
+    }
+
+    /// Moves compiled files from `from`, which has the shape of the entry, into it. Blocks.
+    pub fn add_bytecode(&self, entry: &mut Entry, from: &Path) -> io::Result<()> {
+        let into = self.directory_of(&entry.id);
+        super::unpacked::take_bytecode(from, &into)?;
+        entry.facts.compiled = true;
+        self.keep_facts(entry)
+    }
+
+    /// Blocks.
+    pub fn set(&self, key: RequirementsKey) -> Option<Set> {
+        read_json(&self.root.join("sets").join(format!("{key}.json")))
+    }
+
+    /// Blocks.
+    pub fn keep_set(&self, key: RequirementsKey, set: &Set) -> io::Result<()> {
+        self.write_json(&self.root.join("sets").join(format!("{key}.json")), set)
+    }
+
+    /// Removes an entry that nobody uses, and the sets that name it. Blocks.
+    pub fn remove(&self, id: &EntryId) -> io::Result<()> {
+        for found in fs::read_dir(self.root.join("sets"))? {
+            let path = found?.path();
+            let names_it = read_json::<Set>(&path).is_none_or(|set| set.packages.contains(id));
+            if names_it {
+                fs::remove_file(path)?;
+            }
+        }
+        // The facts first: a directory without them is no entry.
+        match fs::remove_file(self.facts_of(id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        remove(&self.directory_of(id))
+    }
+
+    /// Removes every view but these. Blocks.
+    pub fn keep_views(&self, used: &BTreeSet<PathBuf>) -> io::Result<()> {
+        for found in fs::read_dir(self.root.join("views"))? {
+            let path = found?.path();
+            if !used.contains(&path) {
+                remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A new empty directory in work.
+    pub fn unfinished(&self, name: &str) -> io::Result<PathBuf> {
+        for number in 0..u32::MAX {
+            let path = self.work().join(format!("{name}.{number}"));
+            match fs::create_dir(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+                Ok(()) => return Ok(path),
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    fn write_json<T: Serialize>(&self, path: &Path, value: &T) -> io::Result<()> {
+        let directory = self.unfinished("facts")?;
+        let draft = directory.join("draft");
+        fs::write(&draft, serde_json::to_vec(value)?)?;
+        fs::rename(&draft, path)?;
+        fs::remove_dir(directory)
+    }
+}
+
+fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Option<T> {
+    let size = fs::metadata(path).ok()?.len();
+    if size > FACTS_BYTES_MAX {
+        return None;
+    }
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// Files and directories, if they are there.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Links every file of `from` below `into`; what is there already stays.
+fn link_tree(from: &Path, into: &Path, depth: usize) -> io::Result<()> {
+    if depth == 0 {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    for found in fs::read_dir(from)? {
+        let found = found?;
+        let place = into.join(found.file_name());
+        if found.file_type()?.is_dir() {
+            match fs::create_dir(&place) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => link_tree(&found.path(), &place, depth - 1)?,
+            }
+            continue;
+        }
+        match rustix::fs::linkat(CWD, found.path(), CWD, &place, AtFlags::empty()) {
+            Err(Errno::EXIST) | Ok(()) => {}
+            // More links than the file system counts.
+            Err(Errno::MLINK) => {
+                fs::copy(found.path(), &place)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// An interpreter that was forked from a zygote remembers directories by their time: two views
+/// never have the same.
+fn tell_apart(view: &Path, digest: [u8; 32]) -> io::Result<()> {
+    let word = u32::from_le_bytes(digest[..4].try_into().expect("a digest has 32 bytes"));
+    let times = Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        last_modification: Timespec {
+            tv_sec: clock::wall().as_secs() as i64,
+            tv_nsec: i64::from(word % 1_000_000_000),
+        },
+    };
+    Ok(rustix::fs::utimensat(CWD, view, &times, AtFlags::empty())?)
+}
+
+fn boot_id() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
