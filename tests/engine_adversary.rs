@@ -535,7 +535,7 @@ fn any_params(random: &mut Random) -> Params {
     let evict = Evict::ALL[random.below(Evict::ALL.len() as u64) as usize];
     Params {
         memory: Bytes::from_mb(60 + random.below(400)),
-        descriptors: 4 * (2 + random.below(30) as u32),
+        descriptors: 7 * (2 + random.below(30) as u32),
         processes: 2 * (2 + random.below(30) as u32),
         free_percent: random.below(40) as u32,
         freeze_after: maybe(random, 2_000),

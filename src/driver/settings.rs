@@ -6,24 +6,31 @@ use crate::base::Bytes;
 use crate::config::Config;
 use crate::config::function::FunctionSettings as Asked;
 use crate::config::words::{ImportCache, Network, OnHangup};
-use crate::engine::{self, FunctionSettings, Packages, Params, ZygoteSettings};
+use crate::engine::{
+    self, DESCRIPTORS_OF_A_SANDBOX, FunctionSettings, Packages, Params, ZygoteSettings,
+};
 use crate::host::cgroup::Limits;
 use std::time::Duration;
 
-/// Descriptors that the worker keeps for itself, clients apart: listeners, logs, helpers, the ring.
-const DESCRIPTORS_RESERVED: u64 = 256;
-/// Descriptors that one instance costs the worker: its socket, pidfd, two log pipes, cgroup, seen
-/// page.
-const DESCRIPTORS_OF_AN_INSTANCE: u64 = 7;
+/// Descriptors that the worker keeps for itself, clients apart: listeners, logs, helpers, the ring,
+/// groups made ahead.
+const DESCRIPTORS_RESERVED: u64 = 512;
+/// The part of all descriptors that clients have to themselves, however many may connect: beyond
+/// it they may find that sandboxes have the rest, and wait in the backlog.
+const PART_OF_CLIENTS: u64 = 4;
 
 /// What is true for the whole worker. `descriptors`: this process's own limit; `cpus`: what a
 /// "multitree" has copies for.
 pub fn params(config: &Config, descriptors: u64, cpus: u32) -> Params {
     let mut params = Params::new(Bytes::new(config.pool.mem_bytes));
-    let kept = DESCRIPTORS_RESERVED + config.http.max_connections;
-    params.descriptors = descriptors
-        .saturating_sub(kept)
-        .max(DESCRIPTORS_OF_AN_INSTANCE) as u32;
+    let clients = config
+        .http
+        .max_connections
+        .min(descriptors / PART_OF_CLIENTS);
+    let left = descriptors.saturating_sub(DESCRIPTORS_RESERVED + clients);
+    params.descriptors = u32::try_from(left)
+        .unwrap_or(u32::MAX)
+        .max(DESCRIPTORS_OF_A_SANDBOX);
     params.free_percent = config.pool.free_percent as u32;
     params.freeze_after = config.pool.idle_freeze;
     params.reclaim_frozen = config.features.downsize_paused_mem;
@@ -148,8 +155,12 @@ mod tests {
     fn descriptors_are_what_clients_leave() {
         let mut config = config();
         config.http.max_connections = 10_000;
-        assert_eq!(params(&config, 20_000, 2).descriptors, 9_744);
-        let least = DESCRIPTORS_OF_AN_INSTANCE as u32;
-        assert_eq!(params(&config, 1_024, 2).descriptors, least);
+        assert_eq!(params(&config, 20_000, 2).descriptors, 14_488);
+        config.http.max_connections = 100;
+        assert_eq!(params(&config, 20_000, 2).descriptors, 19_388);
+        assert_eq!(
+            params(&config, 512, 2).descriptors,
+            DESCRIPTORS_OF_A_SANDBOX
+        );
     }
 }

@@ -5,6 +5,7 @@
 //! so the sum may exceed the limit; the evictor then has something to do, and nothing is started
 //! meanwhile. What dying sandboxes hold is still held, but known to be coming back.
 
+use super::params::DESCRIPTORS_OF_A_SANDBOX;
 use crate::base::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -19,12 +20,11 @@ pub(super) struct Amount {
 }
 
 impl Amount {
-    /// The socketpair's end, the pidfd, the log pipe, the cgroup's event file; a process, and one
-    /// that it may start without the estimate being wrong.
+    /// Its descriptors; a process, and one that it may start without the estimate being wrong.
     pub const fn of_instance(memory: Bytes) -> Self {
         Self {
             memory,
-            descriptors: 4,
+            descriptors: DESCRIPTORS_OF_A_SANDBOX,
             processes: 2,
             instances: 1,
         }

@@ -61,7 +61,9 @@ pub use forest::Phase;
 pub use function::{Function, FunctionCounts};
 pub use instance::{Instance, InstanceState};
 pub use note::{End, Growth, Need, Note};
-pub use params::{FunctionSettings, OnHangup, Packages, Params, ZygoteSettings};
+pub use params::{
+    DESCRIPTORS_OF_A_SANDBOX, FunctionSettings, OnHangup, Packages, Params, ZygoteSettings,
+};
 pub use record::{Input, Recorder, Recording, SEGMENT_EVENTS, Segment};
 pub use view::{Counts, FunctionView, InstanceView, NodeView, Pool, ZygoteView};
 pub use zygote::{Zygote, ZygoteState};

@@ -4,6 +4,10 @@ use crate::base::{Bytes, Duration, PackageSet};
 use crate::policy::{Evict, Lookup, Scale};
 use serde::{Deserialize, Serialize};
 
+/// Descriptors that one sandbox costs the worker: its socket, its log's two pipes, its pidfd to
+/// watch and to kill by, its cgroup, the page it shares.
+pub const DESCRIPTORS_OF_A_SANDBOX: u32 = 7;
+
 /// What is true for the whole worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Params {
