@@ -9,4 +9,5 @@ mod fit;
 mod functions;
 mod rig;
 mod usage;
+mod walkthrough;
 mod worker;

@@ -41,7 +41,11 @@ pub struct Guard<'a>(pub &'a Scratch);
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        let _ = self.0.ol(&["worker", "force-cleanup", "-p", "w"]);
+        for place in ["w", "default-ol"] {
+            if self.0.path(place).exists() {
+                let _ = self.0.ol(&["worker", "force-cleanup", "-p", place]);
+            }
+        }
     }
 }
 
@@ -125,6 +129,15 @@ fn init_takes_overrides_and_bases() {
         .well();
     assert_eq!(read(&scratch.path("t/base/usr/bin/x")), "x");
     assert!(read(&scratch.path("t/config.toml")).contains("/t/base\""));
+    let again = scratch
+        .ol(&["worker", "init", "-p", "t", "-i", "base.tar"])
+        .well();
+    assert_eq!(again, "t: everything is there already\n");
+    fs::copy(scratch.path("base.tar"), scratch.path("other.tar")).expect("a copy");
+    let line = scratch
+        .ol(&["worker", "init", "-p", "t", "-i", "other.tar"])
+        .failed(1);
+    assert!(line.contains("of another tar"), "{line}");
     let line = scratch
         .ol(&["worker", "init", "-p", "z", "-o", "limits.procs=0"])
         .failed(78);

@@ -4,7 +4,9 @@ use super::super::super::failure::Failure;
 use super::Place;
 use crate::config::meaning::Base;
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The base that was named, ready to be used. A tar is unpacked below the worker's directory.
@@ -43,11 +45,36 @@ pub fn prepare(image: &str, working_directory: &Path, place: &Place) -> Result<B
         ));
     }
     let root = place.directory().join("base");
-    if !root.exists() {
+    if root.exists() {
+        is_of(&path, &root, &what)?;
+    } else {
         unpack(&path, &root, &what)?;
     }
     looks_like_a_root(&root, &what)?;
     Ok(Base::Rootfs(root))
+}
+
+/// Beside an unpacked base: which tar it is of.
+fn origin_file(root: &Path) -> PathBuf {
+    root.with_extension("origin")
+}
+
+/// A tar, and which of those that were called so.
+fn origin(archive: &Path) -> io::Result<String> {
+    let data = archive.metadata()?;
+    let (bytes, seconds) = (data.len(), data.mtime());
+    Ok(format!("{} {bytes} {seconds}\n", archive.display()))
+}
+
+/// A base that was unpacked from another tar is not silently used for this one.
+fn is_of(archive: &Path, root: &Path, what: &str) -> Result<(), Failure> {
+    let known = fs::read_to_string(origin_file(root)).unwrap_or_default();
+    if origin(archive).is_ok_and(|origin| origin == known) {
+        return Ok(());
+    }
+    let why = format!("{} is there already, of another tar", root.display());
+    let remedy = "remove it while no worker runs, or choose another directory with -p";
+    Err(Failure::failed(what, why, remedy))
 }
 
 fn looks_like_a_root(path: &Path, what: &str) -> Result<(), Failure> {
@@ -98,5 +125,7 @@ fn unpack(archive: &Path, root: &Path, what: &str) -> Result<(), Failure> {
         let last = said.lines().last().unwrap_or("it failed");
         return Err(failed(format!("tar: {last}")));
     }
-    fs::rename(&beside, root).map_err(|error| failed(error.to_string()))
+    let told = origin(archive).and_then(|origin| fs::write(origin_file(root), origin));
+    told.and_then(|()| fs::rename(&beside, root))
+        .map_err(|error| failed(error.to_string()))
 }
