@@ -22,6 +22,11 @@ pub trait Player: Send {
     fn play(&mut self, batch: &[Arrival]);
 }
 
+/// One a core.
+pub fn threads() -> usize {
+    thread::available_parallelism().map_or(1, core::num::NonZero::get)
+}
+
 /// Plays the whole trace to every player. After each batch the caller gets the players back for a
 /// moment, to drain or to report what they have done so far.
 pub fn run<P, F>(

@@ -11,7 +11,9 @@
 
 pub mod classic;
 mod classic_hist;
+pub mod curve;
 mod heap;
+mod levels;
 mod mersenne;
 pub mod own;
 pub mod report;

@@ -4,7 +4,7 @@
 //! typed), and who is told what. Results go to stdout; notes, warnings and progress to stderr.
 
 use super::keepalive_out::{Outputs, Row};
-use super::{bad_trace, numbers};
+use super::{bad_trace, far, numbers, trace_argument};
 use crate::cli::definition::{Context, Verb, flag};
 use crate::cli::failure::Failure;
 use crate::cli::output::{Done, Progress, tell};
@@ -14,7 +14,7 @@ use crate::sim::keepalive::{Cell, Job, Keep, Model, Policy};
 use crate::sim::sweep;
 use crate::sim::trace::{self, Function, Header, Reader};
 use clap::builder::ValueHint;
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgMatches, Command, value_parser};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,17 +31,7 @@ fn command() -> Command {
     Command::new("keepalive")
         .about("Simulate which containers stay when memory is short")
         .long_about(LONG_ABOUT)
-        .arg(
-            Arg::new("trace")
-                .long("trace")
-                .value_name("FILE")
-                .num_args(1..)
-                .action(ArgAction::Append)
-                .required(true)
-                .value_parser(value_parser!(PathBuf))
-                .value_hint(ValueHint::AnyPath)
-                .help("Traces: JSON, a recorded trace, or Azure Functions CSV; also gzipped"),
-        )
+        .arg(trace_argument().required(true))
         .arg(
             Arg::new("policy")
                 .long("policy")
@@ -169,7 +159,6 @@ fn understand(matches: &ArgMatches) -> Result<Wanted, Failure> {
     let model = Model::parse(text("model")).expect("clap knows the models");
     let is_mean = model == Model::Course && number("seed").is_none();
     let runs = if is_mean { COURSE_RUNS } else { 1 };
-    let cores = std::thread::available_parallelism().map_or(1, core::num::NonZero::get);
     let sizes = numbers::sizes(text("memory"));
     Ok(Wanted {
         traces: matches
@@ -182,7 +171,7 @@ fn understand(matches: &ArgMatches) -> Result<Wanted, Failure> {
         memory_mb: sizes.map_err(|why| Failure::usage("--memory", why, numbers::SIZES))?,
         seed: number("seed").unwrap_or(0),
         runs: number("runs").map_or(runs, |runs| runs.max(1) as usize),
-        threads: number("threads").map_or(cores, |threads| threads.max(1) as usize),
+        threads: number("threads").map_or_else(sweep::threads, |threads| threads.max(1) as usize),
         keep: Keep {
             outcomes: matches.get_flag("outcomes"),
             decisions: matches.get_flag("explain"),
@@ -266,7 +255,7 @@ fn simulate(wanted: &Wanted, mut reader: Reader, outputs: &mut Outputs, context:
     let mut progress = Progress::start(context.quiet);
     let count = jobs.len();
     let played = sweep::run(&mut reader, &mut jobs, wanted.threads, |reader, _| {
-        progress.show(|| far(reader, count));
+        progress.show(|| format!("{} in {count} simulations", far(reader)));
     });
     drop(progress);
     played.map_err(|error| bad_trace(&error))?;
@@ -277,22 +266,6 @@ fn simulate(wanted: &Wanted, mut reader: Reader, outputs: &mut Outputs, context:
         outputs.row(&row(wanted, reader.path(), &functions, runs))?;
     }
     Ok(())
-}
-
-/// How far a sweep has come.
-fn far(reader: &Reader, simulations: usize) -> String {
-    const CELLS: usize = 24;
-    let (path, calls) = (reader.path().display(), reader.arrivals());
-    let bar = reader.progress().map_or_else(String::new, |share| {
-        let full = (share * CELLS as f64) as usize;
-        format!(
-            "[{}{}] {:3.0} %, ",
-            "#".repeat(full),
-            ".".repeat(CELLS - full),
-            share * 100.0
-        )
-    });
-    format!("{path}: {bar}{calls} calls in {simulations} simulations")
 }
 
 fn row<'a>(

@@ -61,6 +61,14 @@ pub fn plain(value: f64) -> String {
     json(value).to_string()
 }
 
+/// A field of a CSV file.
+pub fn quoted(text: &str) -> String {
+    if text.contains(['"', ',', '\n']) {
+        return format!("\"{}\"", text.replace('"', "\"\""));
+    }
+    text.to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,5 +94,11 @@ mod tests {
         assert_eq!(plain(120.0), "120");
         assert_eq!(plain(120.3), "120.3");
         assert_eq!(plain(f64::NAN), "null");
+    }
+
+    #[test]
+    fn csv_fields_with_commas_are_quoted() {
+        assert_eq!(quoted("a,\"b\""), "\"a,\"\"b\"\"\"");
+        assert_eq!(quoted("plain"), "plain");
     }
 }

@@ -4,40 +4,25 @@
 //! made, the figures of a trace, then those of each function. Everything on stdout is determined by
 //! the trace, the options and the seed.
 
-use super::bad_trace;
-use crate::base::{Bytes, Limits, PackageSet};
-use crate::cli::definition::{Context, Verb, flag, many, overrides};
+use super::setup::{self, Wanted};
+use super::{bad_trace, far, seed_argument, trace_argument};
+use crate::cli::definition::{Context, Verb, flag, overrides};
 use crate::cli::failure::Failure;
 use crate::cli::output::{Done, Progress, Table, print, print_json, tell};
 use crate::cli::verbs::serve;
-use crate::config::function::FunctionSettings as Asked;
-use crate::config::tree::Tree;
-use crate::config::{Machine, Request, load};
-use crate::driver::settings;
-use crate::engine::{FunctionSettings, Packages, Params, ZygoteTree};
 use crate::sim::trace::{self, Reader};
 use crate::sim::worker::explain::Names;
-use crate::sim::worker::{
-    Costs, Faults, FunctionCost, Report, Setup, Sweep, World, cost, day, replay,
-};
+use crate::sim::worker::{FunctionCost, Report, World, day, replay};
 use clap::builder::ValueHint;
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 pub const VERB: Verb = Verb { command, run };
 
-/// Memory of the simulated pool where nothing is said.
-const MEMORY_MB: u64 = 16_384;
-/// What a worker leaves to the rest of its machine.
-const RESERVED_MB: u64 = 500;
-const CPUS: u32 = 4;
-const DESCRIPTORS: u64 = 65_536;
 /// Calls between two looks at the notes and the progress.
 const BATCH: usize = 1_024;
-/// With harm done, invariants are swept this often.
-const SWEEP_EVERY: u32 = 10_000;
 /// Functions listed without `--json`.
 const LISTED_MAX: usize = 40;
 
@@ -76,20 +61,9 @@ fn number(name: &'static str, range: std::ops::RangeInclusive<u64>, help: &'stat
 
 fn inputs() -> [Arg; 9] {
     [
-        file(
-            "trace",
-            "FILE",
-            "Traces: JSON, a recorded trace, or Azure Functions CSV; also gzipped [a made-up day]",
-        )
-        .num_args(1..)
-        .action(ArgAction::Append)
-        .value_hint(ValueHint::AnyPath),
+        trace_argument(),
         serve::config_file().help("A configuration of the worker [built-in, 16 GB of memory]"),
-        file(
-            "tree",
-            "FILE",
-            "A zygote tree [made up with the day, else the configured one]",
-        ),
+        setup::tree_argument(),
         number(
             "functions",
             1..=100_000,
@@ -106,7 +80,7 @@ fn inputs() -> [Arg; 9] {
             64..=67_108_864,
             "Memory of the pool in megabytes, unless configured [16384]",
         ),
-        number("seed", 0..=u64::MAX, "Seed of everything made up [0]"),
+        seed_argument("Seed of everything made up [0]"),
         file(
             "replay",
             "FILE",
@@ -131,7 +105,10 @@ fn run(matches: &ArgMatches, context: &Context) -> Done {
     if let Some(path) = matches.get_one::<PathBuf>("replay") {
         return play_again(path, matches, context);
     }
-    let wanted = understand(matches, context)?;
+    let mut wanted = Wanted::understood(matches, context)?;
+    wanted.faults = matches.get_flag("faults");
+    wanted.per_function = matches.get_flag("per-function");
+    wanted.explain = matches.get_flag("explain");
     let traces: Vec<&PathBuf> = matches.get_many("trace").into_iter().flatten().collect();
     if traces.is_empty() {
         let day = made_up(matches, wanted.seed)?;
@@ -151,64 +128,6 @@ fn run(matches: &ArgMatches, context: &Context) -> Done {
         simulate(&wanted, reader, false, context)?;
     }
     Ok(())
-}
-
-/// What was typed, understood.
-struct Wanted {
-    params: Params,
-    settings: FunctionSettings,
-    tree: Option<Tree>,
-    seed: u64,
-    faults: bool,
-    per_function: bool,
-    explain: bool,
-}
-
-fn understand(matches: &ArgMatches, context: &Context) -> Result<Wanted, Failure> {
-    let memory_mb = matches.get_one("memory").copied().unwrap_or(MEMORY_MB);
-    // The simulated machine: a simulation says the same on every machine.
-    let machine = Machine {
-        ram_bytes: Bytes::from_mb(memory_mb + RESERVED_MB).get(),
-        cpus: CPUS,
-    };
-    let is_configured = matches.contains_id("config") || !many(matches, "override").is_empty();
-    let mut wanted = Wanted {
-        params: Params::new(Bytes::from_mb(memory_mb)),
-        settings: FunctionSettings::DEFAULT,
-        tree: None,
-        seed: matches.get_one("seed").copied().unwrap_or(0),
-        faults: matches.get_flag("faults"),
-        per_function: matches.get_flag("per-function"),
-        explain: matches.get_flag("explain"),
-    };
-    if is_configured {
-        let asked = serve::request(matches, context);
-        let request = Request {
-            // Without a file of one's own the built-in values hold, not those of this machine.
-            file: asked.file.or_else(|| Some(PathBuf::from("/dev/null"))),
-            ..asked
-        };
-        let loaded = load(&request, machine).map_err(Failure::Configuration)?;
-        let config = &loaded.config;
-        wanted.params = settings::params(config, DESCRIPTORS, CPUS);
-        let packages = Packages::Known(PackageSet::EMPTY);
-        wanted.settings = settings::of_function(config, &Asked::default(), packages);
-        let tree = config.features.import_cache_tree.tree.clone();
-        wanted.tree = Some(tree).filter(|tree| !tree.is_bare());
-    }
-    if let Some(path) = matches.get_one::<PathBuf>("tree") {
-        wanted.tree = Some(read_tree(path)?);
-    }
-    Ok(wanted)
-}
-
-fn read_tree(path: &Path) -> Result<Tree, Failure> {
-    let text = fs::read_to_string(path);
-    let text = text.map_err(|error| Failure::of_path(path, &error, "give a tree's JSON file"))?;
-    Tree::from_json(&text).map_err(|wrong| {
-        let why = wrong.first().map(ToString::to_string).unwrap_or_default();
-        Failure::failed(path.display().to_string(), why, "see `ol fit`")
-    })
 }
 
 fn made_up(matches: &ArgMatches, seed: u64) -> Result<day::Day, Failure> {
@@ -232,30 +151,7 @@ fn made_up(matches: &ArgMatches, seed: u64) -> Result<day::Day, Failure> {
 }
 
 fn simulate(wanted: &Wanted, mut reader: Reader, is_day: bool, context: &Context) -> Done {
-    let costs = Costs {
-        weights: cost::weights_of(reader.header()),
-        ..Costs::default()
-    };
-    let functions = &reader.header().functions;
-    let functions = functions
-        .iter()
-        .map(|function| FunctionCost::of_trace(function, &costs, &wanted.settings))
-        .collect();
-    let mut world = World::new(Setup {
-        limits: Limits::DEFAULT,
-        params: wanted.params.clone(),
-        seed: wanted.seed,
-        tree: Some(tree_of(wanted, is_day, &costs)),
-        functions,
-        costs,
-        faults: wanted.faults.then_some(Faults::MANY),
-        sweep: if wanted.faults {
-            Sweep::Every(SWEEP_EVERY)
-        } else {
-            Sweep::Last
-        },
-        explain: wanted.explain,
-    });
+    let mut world = wanted.world(reader.header(), is_day);
     let mut progress = Progress::start(context.quiet);
     let mut batch = Vec::with_capacity(BATCH);
     loop {
@@ -264,8 +160,7 @@ fn simulate(wanted: &Wanted, mut reader: Reader, is_day: bool, context: &Context
         let more = more.map_err(|error| bad_trace(&error))?;
         world.play(&batch);
         explain(&mut world, context)?;
-        let calls = reader.arrivals();
-        progress.show(|| format!("{}: {calls} calls", reader.path().display()));
+        progress.show(|| far(&reader));
         if !more {
             break;
         }
@@ -275,31 +170,6 @@ fn simulate(wanted: &Wanted, mut reader: Reader, is_day: bool, context: &Context
     explain(&mut world, context)?;
     let trace = reader.path().display().to_string();
     tell_figures(wanted, &trace, &world, &report, context)
-}
-
-/// The tree that was given; that of the day; a bare root.
-fn tree_of(wanted: &Wanted, is_day: bool, costs: &Costs) -> ZygoteTree {
-    match &wanted.tree {
-        Some(tree) => {
-            let tree = tree.shape();
-            let installed = tree.iter().map(|(id, _)| id).collect();
-            ZygoteTree {
-                generation: 1,
-                tree,
-                weights: costs.weights.clone(),
-                installed,
-                stocked: Vec::new(),
-            }
-        }
-        None if is_day => day::tree(costs.weights.clone()),
-        None => ZygoteTree {
-            generation: 1,
-            tree: crate::policy::Tree::new(),
-            weights: costs.weights.clone(),
-            installed: Vec::new(),
-            stocked: Vec::new(),
-        },
-    }
 }
 
 fn explain(world: &mut World, context: &Context) -> Done {

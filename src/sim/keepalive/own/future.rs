@@ -7,15 +7,14 @@
 //! The same play gives the gaps over which containers would have to be kept, hence the [`bound`]:
 //! keeping a container over a gap takes memory times length out of what the whole trace has to
 //! offer, and saves a start. Filling that offer with the gaps that save most for their memory-time
-//! (as if memory could be moved in time) saves at least as much as any policy that starts on demand
-//! can.
+//! (as if memory could be moved in time), and dropping calls where their memory-time is worth more
+//! than the price of a drop, saves at least as much as any policy that starts on demand can.
 //!
 //! [`bound`]: Future::bound
 
-use crate::sim::keepalive::report::Counts;
+use crate::sim::keepalive::levels::Levels;
+use crate::sim::keepalive::report::{Counts, DROP_RETRY_MS};
 use crate::sim::trace::{Arrival, Function};
-use core::cmp::Reverse;
-use std::collections::BinaryHeap;
 
 /// Levels beyond this are not told apart: their calls all start.
 const LEVELS_MAX: usize = 4_096;
@@ -60,26 +59,19 @@ impl Future {
         };
         // By function and level: since when free.
         let mut released: Vec<Vec<f64>> = vec![Vec::new(); functions.len()];
-        let mut busy = vec![0_usize; functions.len()];
-        let mut running: BinaryHeap<Reverse<(u64, u32)>> = BinaryHeap::new();
-        for &Arrival { t_ms, function } in arrivals {
-            while let Some(&Reverse((bits, done))) = running.peek() {
-                if f64::from_bits(bits) > t_ms {
-                    break;
-                }
-                running.pop();
-                busy[done as usize] -= 1;
-                let level = busy[done as usize];
-                released[done as usize][level] = f64::from_bits(bits);
+        let mut levels = Levels::new(functions);
+        for &arrival in arrivals {
+            let Arrival { t_ms, function } = arrival;
+            while let Some(free) = levels.released(t_ms) {
+                released[free.function as usize][free.level as usize] = free.t_ms;
             }
-            let at = function as usize;
+            let (at, level) = (function as usize, levels.call(arrival) as usize);
             let Function {
                 mem_mb,
                 cold_ms,
                 warm_ms,
                 ..
             } = functions[at];
-            let level = busy[at];
             let start_ms = f64::max(cold_ms - warm_ms, 0.0);
             future.run_ms += warm_ms;
             future.functions[at].calls += 1;
@@ -97,8 +89,6 @@ impl Future {
                 released[at].push(f64::INFINITY);
             }
             future.wanted(at, level, t_ms);
-            busy[at] += 1;
-            running.push(Reverse(((t_ms + warm_ms).to_bits(), function)));
         }
         future
             .gaps
@@ -138,32 +128,89 @@ impl Future {
     }
 
     /// What no policy that starts on demand can go below, in the form of counts. A gap that is
-    /// bridged in part counts as a miss and saves its part.
+    /// bridged in part counts as a miss and saves its part; calls that are dropped count as misses,
+    /// what they add is counted.
     pub fn bound(&self, functions: &[Function], memory_mb: f64) -> Counts {
         let mut counts = Counts::new(functions.len());
         for (wanted, counts) in self.functions.iter().zip(&mut counts.functions) {
             counts.misses = wanted.calls;
         }
-        counts.exec_ms = self.run_ms + self.starts_ms;
-        counts.added_ms = self.starts_ms;
-        let mut offer = f64::max(memory_mb * self.length_ms - self.running_mb_ms, 0.0);
+        let mut offer = Offer::new(self, functions, memory_mb);
+        let mut saved_ms = 0.0;
         for gap in &self.gaps {
-            let share = if gap.mb_ms > offer {
-                offer / gap.mb_ms
-            } else {
-                1.0
-            };
-            counts.added_ms -= gap.saved_ms * share;
-            counts.exec_ms -= gap.saved_ms * share;
+            let share = offer.take(gap.mb_ms, gap.saved_ms);
+            saved_ms += gap.saved_ms * share;
             if share < 1.0 {
                 break;
             }
-            offer -= gap.mb_ms;
             let counts = &mut counts.functions[gap.function as usize];
             counts.hits += 1;
             counts.misses -= 1;
         }
+        counts.exec_ms = self.run_ms + self.starts_ms - saved_ms;
+        counts.added_ms = self.starts_ms - saved_ms + offer.paid_ms;
         counts
+    }
+}
+
+/// Memory-time: what is free, and what can be had by dropping calls, those that take most of it for
+/// a drop's price first.
+struct Offer {
+    free_mb_ms: f64,
+    /// What dropping all calls of a function frees, and the price of a unit of it; the dearest first.
+    drops: Vec<(f64, f64)>,
+    paid_ms: f64,
+}
+
+impl Offer {
+    fn new(future: &Future, functions: &[Function], memory_mb: f64) -> Self {
+        let mut drops: Vec<(f64, f64)> = Vec::new();
+        for (function, wanted) in functions.iter().zip(&future.functions) {
+            let mb_ms = function.mem_mb * function.warm_ms;
+            if mb_ms > 0.0 && wanted.calls > 0 {
+                drops.push((mb_ms * wanted.calls as f64, DROP_RETRY_MS / mb_ms));
+            }
+        }
+        drops.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let free_mb_ms = memory_mb * future.length_ms - future.running_mb_ms;
+        let mut offer = Self {
+            free_mb_ms: f64::max(free_mb_ms, 0.0),
+            drops,
+            paid_ms: 0.0,
+        };
+        // Not everybody can run: that much has to be dropped.
+        offer.buy(-f64::min(free_mb_ms, 0.0), f64::INFINITY);
+        offer
+    }
+
+    /// Takes memory-time that is worth so much; the share of it that was there to take.
+    fn take(&mut self, mb_ms: f64, worth_ms: f64) -> f64 {
+        if mb_ms <= 0.0 {
+            return 1.0;
+        }
+        let free = f64::min(mb_ms, self.free_mb_ms);
+        self.free_mb_ms -= free;
+        let bought = self.buy(mb_ms - free, worth_ms / mb_ms);
+        f64::min((free + bought) / mb_ms, 1.0)
+    }
+
+    /// Buys at prices below this one.
+    fn buy(&mut self, mb_ms: f64, price_max: f64) -> f64 {
+        let mut bought = 0.0;
+        while bought < mb_ms {
+            let Some((left, price)) = self.drops.last_mut().filter(|drop| drop.1 < price_max)
+            else {
+                break;
+            };
+            let part = f64::min(*left, mb_ms - bought);
+            self.paid_ms += part * *price;
+            bought += part;
+            *left -= part;
+            if *left <= 0.0 {
+                self.drops.pop();
+            }
+        }
+        bought
     }
 }
 
