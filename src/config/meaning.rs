@@ -82,6 +82,11 @@ impl Home {
     pub fn function_logs(&self) -> PathBuf {
         self.state.join("logs")
     }
+
+    /// What the engine was told lately, when somebody asked or the worker panicked.
+    pub fn recordings(&self) -> PathBuf {
+        self.state.join("recordings")
+    }
 }
 
 /// The facts of the machine that defaults and contradictions depend on.

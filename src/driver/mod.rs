@@ -8,6 +8,7 @@ mod admin;
 mod calls;
 mod depot;
 mod effects;
+mod flight;
 mod freezer;
 pub mod front;
 mod functions;

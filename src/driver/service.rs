@@ -44,8 +44,9 @@ impl Worker {
                 Signal::Terminate | Signal::Interrupt => self.asked_to_end(arrived.pid),
                 Signal::Hangup => self.reload(),
                 Signal::User1 => self.dump_tree(),
+                Signal::User2 => self.record_was_asked(),
                 // Children are told of by their pidfds.
-                Signal::User2 | Signal::Child => {}
+                Signal::Child => {}
             }
         }
     }

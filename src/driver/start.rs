@@ -5,6 +5,7 @@
 
 use super::calls::Calls;
 use super::depot::{Depot, Opening};
+use super::flight::Flight;
 use super::front::{self, Front};
 use super::functions::Functions;
 use super::instances::Lines;
@@ -230,6 +231,9 @@ fn assemble(config: Config, origin: Origin, parts: Parts) -> Result<(Worker, Soc
     let trace = Recorder::new(&config).map_err(machine("the recorded trace"))?;
     let params = settings::params(&config, origin.descriptors, origin.machine.cpus);
     let seed = size::random_u64();
+    let engine = Engine::new(limits, params, seed);
+    let flight = Flight::new(&engine, &config);
+    flight.watch_for_panic();
     let worker = Worker {
         lines: Lines::new(limits.instances as usize),
         nests: Nests::new(limits.zygotes as usize),
@@ -245,7 +249,8 @@ fn assemble(config: Config, origin: Origin, parts: Parts) -> Result<(Worker, Soc
         stats: Stats::default(),
         streams: Streams::default(),
         trace,
-        engine: Engine::new(limits, params, seed),
+        engine,
+        flight,
         phase: Phase::Serving,
         now,
         wall: clock::wall(),

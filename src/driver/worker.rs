@@ -14,6 +14,7 @@
 use super::admin::{LogReader, LogText};
 use super::calls::Calls;
 use super::depot::Depot;
+use super::flight::Flight;
 use super::front::Front;
 use super::functions::{Checked, Functions};
 use super::instances::Lines;
@@ -51,6 +52,7 @@ pub(super) enum Done {
     Memory(InstanceKey, u64),
     Piece(Piece),
     Trace(Written),
+    Recorded(super::flight::Written),
 }
 
 /// Whether the loop goes on.
@@ -93,6 +95,7 @@ pub(super) struct Worker {
     pub(super) io: Io,
     pub(super) front: Front,
     pub(super) engine: Engine,
+    pub(super) flight: Flight,
     pub(super) manager: Manager,
     pub(super) helpers: Helpers<Done>,
     /// One thread for what nobody waits for.
@@ -276,6 +279,7 @@ impl Worker {
                 Done::Memory(key, bytes) => self.measured(key, bytes),
                 Done::Piece(piece) => self.piece_read(piece),
                 Done::Trace(written) => self.trace_written(written),
+                Done::Recorded(written) => self.recorded(written),
             }
         }
         self.done = done;
@@ -294,6 +298,7 @@ impl Worker {
         }
         self.is_telling = true;
         while let Some(event) = self.told.pop_front() {
+            self.flight.event(&self.engine, &event, self.now);
             self.effects.extend(self.engine.handle(event, self.now));
             self.perform();
         }
@@ -302,6 +307,7 @@ impl Worker {
 
     /// Time passed for the engine.
     fn expire(&mut self) {
+        self.flight.expiry(&self.engine, self.now);
         self.effects.extend(self.engine.expire(self.now));
         self.is_telling = true;
         self.perform();

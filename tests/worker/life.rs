@@ -1,7 +1,7 @@
 //! How a worker ends, and what is left of it.
 
 use crate::on_both;
-use crate::rig::{is_alive, receive, send, worker};
+use crate::rig::{Worker, is_alive, receive, send, worker};
 use rustix::process::Signal;
 use std::fs;
 
@@ -11,6 +11,7 @@ on_both!(
     a_reload_takes_what_it_can,
     a_client_that_leaves_is_forgotten,
     the_dump_counts_what_came_from_each_node,
+    what_happened_lately_is_written_when_asked_and_replays,
 );
 
 const SLEEPER: &str = "import time\ndef f(event):\n    time.sleep(event)\n    return 'slept'\n";
@@ -117,4 +118,29 @@ fn the_dump_counts_what_came_from_each_node(back_end: &str) {
     assert_eq!(code, Some(0));
     let dump = log.rsplit("Import Cache Tree:").next().unwrap();
     assert!(dump.contains("   3 - ROOT"), "{dump}");
+}
+
+fn what_happened_lately_is_written_when_asked_and_replays(back_end: &str) {
+    let Some(mut worker) = worker(back_end, &[]) else {
+        return;
+    };
+    worker.deploy("echo", "def f(event):\n    return event\n");
+    for _ in 0..3 {
+        worker.call("echo", "1");
+    }
+    worker.signal(Signal::USR2);
+    let line = |worker: &mut Worker| {
+        let log = worker.log();
+        let (_, rest) = log.split_once("ol sim worker --replay ")?;
+        Some(rest.split_once(')')?.0.to_owned())
+    };
+    worker.until("it says where", |worker| line(worker).is_some());
+    let path = line(&mut worker).unwrap();
+    let mut replay = std::process::Command::new(env!("CARGO_BIN_EXE_ol"));
+    let replay = replay.args(["sim", "worker", "--json", "--explain", "--replay", &path]);
+    let output = replay.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    let relays = text.lines().filter(|line| line.contains("\"Relay\""));
+    assert_eq!(relays.count(), 3, "{text}");
 }
