@@ -447,13 +447,13 @@ impl Served {
         }
     }
 
-    /// As the live evictor sees it: the one used longest ago, `taken` of them gone.
-    fn thing(&self, taken: usize, now: f64, name: u64) -> Thing {
+    /// As the live evictor sees it: the one idle for longest, `taken` of them gone.
+    fn thing(&self, taken: usize, idle_since_ms: f64, now: f64, name: u64) -> Thing {
         Thing {
             rebuild: Duration::from_secs_f64(self.start_ms / 1e3),
             memory: Bytes::new((self.mem_mb * (1 << 20) as f64) as u64),
             level: (self.busy.len() + self.idle.len() - taken) as u32,
-            last_use: time(self.last_use_ms),
+            last_use: time(idle_since_ms),
             now: time(now),
             name,
         }

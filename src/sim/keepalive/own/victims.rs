@@ -74,7 +74,7 @@ impl Own {
                 continue;
             };
             let mem_mb = served.mem_mb;
-            let worth = self.worth(function, taken, now);
+            let worth = self.worth(function, container, taken, now);
             if least.is_none_or(|least| worth < least.worth) {
                 least = Some(Chosen {
                     container,
@@ -88,9 +88,14 @@ impl Own {
     }
 
     /// What the function's lowest container is worth, `taken` of them gone.
-    fn worth(&mut self, function: u32, taken: usize, now: f64) -> f64 {
+    fn worth(&mut self, function: u32, container: ContainerKey, taken: usize, now: f64) -> f64 {
+        let idle = self
+            .containers
+            .get(container)
+            .expect("it is listed as idle");
+        let name = u64::from(function) ^ self.seed;
         let served = &mut self.functions[function as usize];
-        let thing = served.thing(taken, now, u64::from(function) ^ self.seed);
+        let thing = served.thing(taken, idle.free_at_ms, now, name);
         if self.policy == Policy::Oracle {
             let future = self.future.as_ref().expect("the oracle is told the future");
             let next_ms = future.next(function, thing.level, now, &mut served.cursor);
