@@ -39,6 +39,12 @@ use std::path::{Path, PathBuf};
 /// A trace with more functions than this is refused: every simulated worker has tables of them.
 pub const FUNCTIONS_MAX: usize = 1 << 20;
 
+/// Times beyond this (three centuries) are mistakes of whoever wrote the trace: most are another
+/// unit.
+const MS_MAX: f64 = 1e13;
+/// Sizes beyond this are, too.
+const MB_MAX: f64 = 1e9;
+
 /// One function, with what its calls cost.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Function {
@@ -198,6 +204,10 @@ impl Checked {
         if !t_ms.is_finite() || t_ms < 0.0 {
             let why = format!("call {number}: the time {t_ms} ms is negative or no number");
             return Err(TraceError::whole(why));
+        }
+        if t_ms > MS_MAX {
+            let why = format!("call {number}: the time {t_ms:e} ms is beyond {MS_MAX:e} ms");
+            return Err(TraceError::whole(why).remedied("give times in milliseconds"));
         }
         if function as usize >= functions {
             let why = format!("call {number}: there is no function {function} among {functions}");
@@ -393,17 +403,29 @@ fn check_function(function: &Function) -> Result<(), String> {
         warm_ms,
         ..
     } = function;
-    if !(mem_mb.is_finite() && *mem_mb > 0.0) {
+    if !(*mem_mb > 0.0 && *mem_mb <= MB_MAX) {
         return Err(format!(
-            "function `{name}`: {mem_mb} MB of memory (must be above zero)"
+            "function `{name}`: {} MB of memory (must be above zero, at most {MB_MAX:e})",
+            short(*mem_mb)
         ));
     }
     for (what, ms) in [("cold", *cold_ms), ("warm", *warm_ms)] {
-        if !(ms.is_finite() && ms >= 0.0) {
+        if !(0.0..=MS_MAX).contains(&ms) {
             return Err(format!(
-                "function `{name}`: its {what} run takes {ms} ms (must not be negative)"
+                "function `{name}`: its {what} run takes {} ms (must not be negative, at most \
+                 {MS_MAX:e})",
+                short(ms)
             ));
         }
     }
     Ok(())
+}
+
+/// A number that may have hundreds of digits.
+fn short(value: f64) -> String {
+    if value.abs() < 1e9 {
+        value.to_string()
+    } else {
+        format!("{value:e}")
+    }
 }

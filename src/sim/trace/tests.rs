@@ -82,6 +82,12 @@ fn bad_traces_are_refused_with_line_and_reason() {
             "line 2: call 1: the time -5 ms is negative",
         ),
         ("nan", "\n[NaN, 0]]}", "line 2: NaN is no number"),
+        ("infinite", "\n[1e999, 0]]}", "line 2: `1e999` is no finite"),
+        (
+            "late",
+            "\n[1e300, 0]]}",
+            "line 2: call 1: the time 1e300 ms is beyond",
+        ),
         (
             "index",
             "\n[5, 1]]}",
@@ -110,6 +116,16 @@ fn bad_traces_are_refused_with_line_and_reason() {
             "quick",
             r#"{"functions": [["a", 1, -1, 1]], "events": []}"#,
             "cold run takes -1 ms",
+        ),
+        (
+            "vast",
+            r#"{"functions": [["a", 1e300, 1, 1]], "events": []}"#,
+            "1e300 MB of memory",
+        ),
+        (
+            "endless",
+            r#"{"functions": [["a", 1, 1, 1e200]], "events": []}"#,
+            "warm run takes 1e200 ms",
         ),
     ] {
         let error = read(name, whole.as_bytes()).unwrap_err();
