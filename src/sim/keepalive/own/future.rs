@@ -127,6 +127,13 @@ impl Future {
         moments.get(*at).copied().unwrap_or(f64::INFINITY)
     }
 
+    /// When the function is called next.
+    pub fn next_call(&self, function: u32, now_ms: f64, cursor: &mut Cursor) -> f64 {
+        let levels = self.functions[function as usize].levels.len() as u32;
+        let moments = (1..=levels).map(|level| self.next(function, level, now_ms, cursor));
+        moments.fold(f64::INFINITY, f64::min)
+    }
+
     /// What no policy that starts on demand can go below, in the form of counts. A gap that is
     /// bridged in part counts as a miss and saves its part; calls that are dropped count as misses,
     /// what they add is counted.

@@ -97,14 +97,31 @@ impl Own {
         let served = &mut self.functions[function as usize];
         let thing = served.thing(taken, idle.free_at_ms, now, name);
         if self.policy == Policy::Oracle {
-            let future = self.future.as_ref().expect("the oracle is told the future");
-            let next_ms = future.next(function, thing.level, now, &mut served.cursor);
+            let next_ms = self.foreseen_ms(function, taken, thing.level, now);
+            let served = &self.functions[function as usize];
             return served.start_ms / served.mem_mb / (next_ms - now);
         }
         if taken == 0 {
             served.history.remember(&thing);
         }
         served.history.worth(&thing)
+    }
+
+    /// When the function's lowest container is wanted. What was foreseen has every run warm; when
+    /// runs are cold, calls overlap that were not to, and the last idle one is wanted by the next.
+    fn foreseen_ms(&mut self, function: u32, taken: usize, level: u32, now: f64) -> f64 {
+        let future = self.future.as_ref().expect("the oracle is told the future");
+        let served = &mut self.functions[function as usize];
+        let next_ms = future.next(function, level, now, &mut served.cursor);
+        if served.idle.len() - taken > 1 {
+            return next_ms;
+        }
+        let call_ms = future.next_call(function, now, &mut served.cursor);
+        let busy = served.busy.iter().map(|key| self.containers.get(*key));
+        let is_wanted = busy
+            .flatten()
+            .all(|container| container.free_at_ms > call_ms);
+        if is_wanted { call_ms } else { next_ms }
     }
 }
 
