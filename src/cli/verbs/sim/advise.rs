@@ -15,7 +15,7 @@ use crate::policy::Evict;
 use crate::sim::keepalive::curve::Curve;
 use crate::sim::sweep;
 use crate::sim::trace;
-use crate::sim::worker::{Report, World};
+use crate::sim::worker::{FunctionReport, Report, World};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -190,7 +190,7 @@ impl Search<'_> {
     fn judge(&self, evict: Evict, mem_mb: f64, report: &Report) -> Trial {
         let p99 = Duration::from_nanos(report.wait.quantile(99, 100));
         let refused: u64 = report.refused.values().sum();
-        let answered = report.total(|function| function.answered());
+        let answered = report.total(FunctionReport::answered);
         let warm = report.total(|function| function.warm);
         Trial {
             evict,
@@ -353,7 +353,9 @@ mod tests {
         assert_eq!((bracket.1, bracket.2), (200.0, 400.0));
         narrow(&mut bracket, &mut best, [trial(300.0, false)].iter());
         let best = best.unwrap();
-        assert!(best.is_enough && best.mem_mb == 400.0 && bracket.1 == 300.0);
+        assert!(best.is_enough);
+        assert_eq!(best.mem_mb as u32, 400);
+        assert_eq!(bracket.1 as u32, 300);
     }
 
     #[test]
