@@ -122,6 +122,7 @@ impl Wanted {
                     tree,
                     weights: costs.weights.clone(),
                     installed,
+                    stocked: Vec::new(),
                 }
             }
             None if is_day => day::tree(costs.weights.clone()),
@@ -130,6 +131,7 @@ impl Wanted {
                 tree: crate::policy::Tree::new(),
                 weights: costs.weights.clone(),
                 installed: Vec::new(),
+                stocked: Vec::new(),
             },
         }
     }
