@@ -45,8 +45,11 @@ fn lock(recorder: &Mutex<Recorder>) -> MutexGuard<'_, Recorder> {
 }
 
 impl Flight {
-    pub(super) fn new(engine: &Engine, config: &Config) -> Self {
-        Self::into_directory(engine, config.home.recordings())
+    /// From now on a panic leaves a recording behind.
+    pub(super) fn begin(engine: &Engine, config: &Config) -> Self {
+        let flight = Self::into_directory(engine, config.home.recordings());
+        flight.watch_for_panic();
+        flight
     }
 
     fn into_directory(engine: &Engine, directory: PathBuf) -> Self {
@@ -67,8 +70,7 @@ impl Flight {
         lock(&self.recorder).expiry(engine, now);
     }
 
-    /// From now on a panic leaves a recording behind.
-    pub(super) fn watch_for_panic(&self) {
+    fn watch_for_panic(&self) {
         let (recorder, directory) = (Arc::clone(&self.recorder), self.directory.clone());
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {

@@ -232,8 +232,6 @@ fn assemble(config: Config, origin: Origin, parts: Parts) -> Result<(Worker, Soc
     let params = settings::params(&config, origin.descriptors, origin.machine.cpus);
     let seed = size::random_u64();
     let engine = Engine::new(limits, params, seed);
-    let flight = Flight::new(&engine, &config);
-    flight.watch_for_panic();
     let worker = Worker {
         lines: Lines::new(limits.instances as usize),
         nests: Nests::new(limits.zygotes as usize),
@@ -249,8 +247,8 @@ fn assemble(config: Config, origin: Origin, parts: Parts) -> Result<(Worker, Soc
         stats: Stats::default(),
         streams: Streams::default(),
         trace,
+        flight: Flight::begin(&engine, &config),
         engine,
-        flight,
         phase: Phase::Serving,
         now,
         wall: clock::wall(),

@@ -30,6 +30,8 @@ pub use world::World;
 
 use crate::base::Limits;
 use crate::engine::{Params, ZygoteTree};
+use crate::sim::sweep::Player;
+use crate::sim::trace::Arrival;
 
 /// How often the invariants are swept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,4 +55,10 @@ pub struct Setup {
     pub sweep: Sweep,
     /// Keep the notes of the engine for whoever wants to read them.
     pub explain: bool,
+}
+
+impl Player for World {
+    fn play(&mut self, batch: &[Arrival]) {
+        Self::play(self, batch);
+    }
 }

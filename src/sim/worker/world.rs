@@ -16,7 +16,6 @@ use crate::engine::{
     Recorder, Sandbox, Start, Verdict, Wanted, ZygoteFault, ZygoteKey,
 };
 use crate::policy::NodeId;
-use crate::sim::sweep::Player;
 use crate::sim::trace::Arrival;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -123,12 +122,6 @@ pub struct World {
     effects: Vec<Effect>,
     report: Report,
     drained: bool,
-}
-
-impl Player for World {
-    fn play(&mut self, batch: &[Arrival]) {
-        Self::play(self, batch);
-    }
 }
 
 impl World {

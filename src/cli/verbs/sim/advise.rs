@@ -38,7 +38,7 @@ fn command() -> Command {
         .long_about(
             "Find the smallest `[pool] mem_mb`, and the `[policy] evict` that needs least, with \
              which 99 of 100 calls of a trace are in user code within the time that is wanted and \
-             none is refused. What is simulated is the worker itself, as `ol sim worker` does, with \
+             none is refused. What is simulated is the worker itself, as by `ol sim worker`, with \
              the configuration and tree that are given.",
         )
         .arg(trace_argument().required(true))

@@ -164,7 +164,8 @@ impl Future {
 /// a drop's price first.
 struct Offer {
     free_mb_ms: f64,
-    /// What dropping all calls of a function frees, and the price of a unit of it; the dearest first.
+    /// What dropping all calls of a function frees, and the price of a unit of it; the dearest
+    /// first.
     drops: Vec<(f64, f64)>,
     paid_ms: f64,
 }
