@@ -45,7 +45,7 @@ impl Worker {
             // What is under way is finished for whoever asks next; the loop itself looks whether
             // it may end.
             Effect::CancelInstall { .. } | Effect::Drained => {}
-            Effect::Note(note) => log::debug!("{note:?}"),
+            Effect::Note(note) => self.note(note),
         }
     }
 

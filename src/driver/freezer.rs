@@ -1,4 +1,4 @@
-//! Freezing, thawing and taking memory back from what is idle.
+//! Freezing and thawing of what is idle.
 //!
 //! Freezing takes the kernel some milliseconds and nobody waits for it: the group is asked now and
 //! looked at again. Thawing is done when its call returns.
@@ -11,11 +11,9 @@ use std::time::Duration;
 
 /// How often a group that was asked to freeze is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// What a frozen sandbox is asked to give back.
-const RECLAIM_BYTES: u64 = 64 << 20;
 
 impl Worker {
-    fn group_of(&mut self, sandbox: Sandbox) -> Option<&mut Group> {
+    pub(super) fn group_of(&mut self, sandbox: Sandbox) -> Option<&mut Group> {
         match sandbox {
             Sandbox::Instance(key) => Some(self.lines.get_mut(key)?.instance.group()),
             Sandbox::Zygote(key) => Some(self.nests.get_mut(key)?.zygote.group()),
@@ -37,15 +35,6 @@ impl Worker {
             Some(Ok(())) => self.told.push_back(Event::Thawed { sandbox }),
             Some(Err(error)) => log::error!("a sandbox cannot be thawed: {error}"),
             None => {}
-        }
-    }
-
-    pub(super) fn reclaim(&mut self, sandbox: Sandbox) {
-        if let Some(Err(error)) = self
-            .group_of(sandbox)
-            .map(|group| group.reclaim(RECLAIM_BYTES))
-        {
-            log::debug!("nothing was reclaimed: {error}");
         }
     }
 

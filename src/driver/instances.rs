@@ -61,6 +61,8 @@ pub(super) struct Line {
     pub(super) calls: u64,
     /// It is among those whose memory is measured.
     pub(super) is_measured: bool,
+    /// When it was chosen to make room.
+    pub(super) evicted: Option<Time>,
     /// What it held then; 0 before the first measurement.
     pub(super) memory_bytes: u64,
     /// The process is reaped; its connection may hold its last words.
@@ -182,6 +184,7 @@ impl Worker {
                     .sandboxes
                     .fork(family, &mut nest.zygote, &order)
                     .map_err(|error| error.to_string())?;
+                self.measure_zygote_soon(zygote);
                 (family, instance, Some(self.nests.label(node)))
             }
         };
@@ -218,6 +221,7 @@ impl Worker {
             body_open: false,
             calls: 0,
             is_measured: false,
+            evicted: None,
             memory_bytes: 0,
             ended: None,
             instance,
@@ -299,6 +303,9 @@ impl Worker {
             self.io.close(handle);
         }
         self.lines.keep(line.out);
+        if let Some(chosen) = line.evicted {
+            self.stats.record(Timed::Evict, self.now.since(chosen));
+        }
         self.sandboxes.bury(line.family, line.instance);
     }
 }

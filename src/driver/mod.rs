@@ -15,6 +15,7 @@ mod functions;
 mod instances;
 mod listen;
 mod memory;
+mod notes;
 mod outputs;
 mod registry;
 mod relay;

@@ -149,6 +149,9 @@ pub fn serve(start: Start) -> Result<(), Failure> {
         token,
     };
     let (mut worker, sockets) = assemble(config, origin, parts)?;
+    worker
+        .meter
+        .watch_pressure(delegation.root(), &mut worker.io);
     log::info!(
         event = "worker-ready", backend = chosen.back_end.to_string().as_str();
         "olworker {} is ready on {} ({})",

@@ -21,7 +21,7 @@ use super::instances::Lines;
 use super::memory::Meter;
 use super::outputs::{Logged, Outputs};
 use super::registry::Uploads;
-use super::stats::Stats;
+use super::stats::{Stats, Timed};
 use super::streams::{Piece, Streams};
 use super::token::Owner;
 use super::trace::{Recorder, Written};
@@ -49,7 +49,7 @@ pub(super) enum Done {
     Registry(super::registry::Done),
     Log(LogReader, std::io::Result<Option<LogText>>),
     Logged(Logged),
-    Memory(InstanceKey, u64),
+    Memory(Sandbox, u64),
     Piece(Piece),
     Trace(Written),
     Recorded(super::flight::Written),
@@ -147,6 +147,8 @@ impl Worker {
                 break;
             }
             let timeout = due.map(|due| due.since(self.now));
+            let turned = clock::now().since(self.now);
+            self.stats.record(Timed::Turn, turned);
             self.io.wait(timeout, &mut self.completions)?;
             self.turn();
         }
@@ -257,7 +259,7 @@ impl Worker {
             }
             Owner::Depot => self.depot_helped(),
             Owner::Errand => self.errand_exit_seen(key),
-            Owner::Kernel => unreachable!("nothing of {owner:?} was added to io"),
+            Owner::Kernel => self.pressed(),
         }
     }
 
@@ -276,7 +278,7 @@ impl Worker {
                 Done::Registry(done) => self.registry_done(done),
                 Done::Log(reader, read) => self.log_read(reader, read),
                 Done::Logged(logged) => self.logged(logged),
-                Done::Memory(key, bytes) => self.measured(key, bytes),
+                Done::Memory(sandbox, bytes) => self.measured(sandbox, bytes),
                 Done::Piece(piece) => self.piece_read(piece),
                 Done::Trace(written) => self.trace_written(written),
                 Done::Recorded(written) => self.recorded(written),

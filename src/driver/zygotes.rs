@@ -27,11 +27,15 @@ const PACKAGES: &[u8] = b"/packages";
 pub(super) struct Nest {
     pub(super) family: FamilyKey,
     pub(super) zygote: Zygote,
-    node: NodeId,
+    pub(super) node: NodeId,
     started: Time,
     control: Option<Handle>,
     exit: Option<Handle>,
     is_ready: bool,
+    /// Its turn to be measured comes.
+    pub(super) is_measured: bool,
+    /// When it was chosen to make room.
+    pub(super) evicted: Option<Time>,
     /// To be killed as soon as it lives.
     is_doomed: bool,
     /// Why it is of no use, told once it is gone.
@@ -52,6 +56,10 @@ impl Nests {
             table: Table::new(zygotes_max),
             labels: Vec::new(),
         }
+    }
+
+    pub(super) fn get(&self, key: ZygoteKey) -> Option<&Nest> {
+        self.table.get(key.alike())
     }
 
     pub(super) fn get_mut(&mut self, key: ZygoteKey) -> Option<&mut Nest> {
@@ -147,6 +155,8 @@ impl Worker {
             control,
             exit: None,
             is_ready: false,
+            is_measured: false,
+            evicted: None,
             is_doomed: asked.is_err() || control.is_none(),
             fault: asked.is_err().then_some(ZygoteFault::Refused),
         };
@@ -270,6 +280,7 @@ impl Worker {
             nest.node.index()
         );
         self.tell(Event::ZygoteReady { zygote: key });
+        self.measure_zygote_soon(key);
         true
     }
 
@@ -372,6 +383,9 @@ impl Worker {
         if let Some(nest) = self.nests.table.remove(key.alike()) {
             for handle in [nest.control, nest.exit].into_iter().flatten() {
                 self.io.close(handle);
+            }
+            if let Some(chosen) = nest.evicted {
+                self.stats.record(Timed::Evict, self.now.since(chosen));
             }
             self.sandboxes.bury_zygote(nest.family, nest.zygote);
         }

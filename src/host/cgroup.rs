@@ -76,6 +76,34 @@ pub struct Group {
     oom_kills_before: u64,
 }
 
+/// The memory of a group whose kernel counts it.
+#[derive(Debug)]
+pub struct Account {
+    directory: OwnedFd,
+}
+
+impl Account {
+    /// Asks for memory back. False when the kernel found less than that, which is no error. Blocks.
+    pub fn reclaim(&self, bytes: u64) -> io::Result<bool> {
+        match write_number(self.directory.as_fd(), c"memory.reclaim", bytes) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            // Before Linux 5.19.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Charged to it now.
+    pub fn memory_bytes(&self) -> io::Result<u64> {
+        let directory = self.directory.as_fd();
+        let parsed = read(directory, c"memory.current", |text| {
+            text.trim().parse().ok()
+        })?;
+        parsed.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+}
+
 /// `cgroup.events`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GroupState {
@@ -315,18 +343,14 @@ impl Group {
         Ok(self.oom_kills_ever()? > self.oom_kills_before)
     }
 
-    /// Asks for memory back. False when the kernel found less than that, which is no error.
-    pub fn reclaim(&self, bytes: u64) -> io::Result<bool> {
+    /// What may be asked of its memory elsewhere than where the group is kept; none where nobody
+    /// counts.
+    pub fn account(&self) -> io::Result<Option<Account>> {
         if !self.enforced.contains(Controller::Memory) {
-            return Ok(false);
+            return Ok(None);
         }
-        match write_number(self.directory.as_fd(), c"memory.reclaim", bytes) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            // Before Linux 5.19.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
+        let directory = self.directory.try_clone()?;
+        Ok(Some(Account { directory }))
     }
 
     fn memory_file(&self, name: &core::ffi::CStr) -> io::Result<Option<u64>> {

@@ -14,6 +14,7 @@ pub mod jail;
 pub mod log;
 pub mod memory;
 pub mod packages;
+pub mod pressure;
 pub mod sandboxes;
 pub mod service;
 pub mod stretch;

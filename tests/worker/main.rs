@@ -4,6 +4,7 @@ mod archives;
 mod calls;
 mod failures;
 mod life;
+mod memory;
 mod records;
 mod registry;
 mod requests;

@@ -110,6 +110,41 @@ pub const MESSAGES: &[Message] = &[
                the tree ([features] import_cache_tree).",
     },
     Message {
+        name: "node-left-out",
+        id: "6acbb9de2d2543249737d1554fb99959",
+        level: Level::Warn,
+        subject: "A node of the zygote tree is left out",
+        text: "No zygote could be made for it: the message says why. Its functions start from an\n\
+               ancestor at once; it is tried again after a while, unless that is hopeless. What\n\
+               the interpreter said stands in the lines before.",
+    },
+    Message {
+        name: "node-replicated",
+        id: "0f52abb77a7e4a72a0b20ba4572c26fe",
+        level: Level::Info,
+        subject: "A node of the zygote tree got one more zygote",
+        text: "The ones it had forked so much of the time that callers waited for each other. The\n\
+               additional ones go when they are not needed any more. Nothing needs to be done.",
+    },
+    Message {
+        name: "node-added",
+        id: "7be71f5950684232aff6a4e18dd05375",
+        level: Level::Info,
+        subject: "A node was added to the zygote tree",
+        text: "Functions import these packages at each start, and the tree has no node for them.\n\
+               The addition lasts until the tree changes; [policy] dynamic_zygotes = false switches\n\
+               it off, `ol fit` makes a tree from the recorded trace.",
+    },
+    Message {
+        name: "memory-pressure",
+        id: "944af1c690394128a7dd7a7b8c6ede41",
+        level: Level::Info,
+        subject: "The machine is short of memory",
+        text: "The kernel says that tasks wait for memory, so that idle sandboxes were ended, the\n\
+               least worthy first. If this is frequent, the pool is too large for this machine\n\
+               ([pool] mem_mb), or others need more than was left to them.",
+    },
+    Message {
         name: "zygote-has-threads",
         id: "7f12dcf9b36b4063807b793725273abb",
         level: Level::Warn,
