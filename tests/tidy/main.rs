@@ -139,6 +139,7 @@ const ROOT: &[&str] = &[
     ".ci",
     ".gitignore",
     "ARCHITECTURE.md",
+    "BENCHMARKS.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "Cargo.lock",

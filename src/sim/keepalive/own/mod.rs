@@ -20,6 +20,8 @@
 //! the live worker evicts, or of the future itself ([`future`]).
 
 pub mod future;
+#[cfg(test)]
+mod tests;
 mod victims;
 
 use super::report::{Counts, DROP_RETRY_MS, Outcome, Victim};
