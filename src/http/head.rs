@@ -89,8 +89,8 @@ impl Head {
         self.text(self.target)
     }
 
-    /// The raw path: begins with a slash, or is `*` for `OPTIONS *`, or empty where the target is a
-    /// URI of another scheme.
+    /// The raw path: begins with a slash, or is `*` for `OPTIONS *` and `CONNECT`, or empty where
+    /// the target is a URI of another scheme.
     pub fn path(&self) -> &str {
         self.fixed_path.unwrap_or_else(|| self.text(self.path))
     }

@@ -66,7 +66,7 @@ pub enum Route<'a> {
     /// `/logs/NAME`
     Logs(FunctionName),
     Trace,
-    /// `OPTIONS *`: is anybody there?
+    /// `OPTIONS *`: is anybody there? Also what `CONNECT` names, which is not allowed.
     Server,
     NotFound,
 }

@@ -5,13 +5,15 @@
 //!   /path?query                     origin-form    every method but CONNECT
 //!   http://authority/path?query     absolute-form  its authority replaces Host
 //!   *                               asterisk-form  OPTIONS only
-//!   host:port                       authority-form CONNECT only, which no server of ours offers
+//!   host:port                       authority-form CONNECT only: a good request, though there is no
+//!                                                  tunnel, so the server as a whole refuses it
 //! ```
 
 use super::characters::is_host;
 use super::refusal::Refusal;
 use super::route::{Method, hex};
 use core::net::Ipv6Addr;
+use core::num::NonZeroU16;
 use core::ops::Range;
 
 /// Where the parts of a target are, as offsets into it.
@@ -28,7 +30,7 @@ pub(super) enum Path {
     Given(Range<usize>),
     /// `http://host` means `/`.
     Root,
-    /// `OPTIONS *`, and what a proxy makes of it.
+    /// `OPTIONS *`, what a proxy makes of it, and what `CONNECT` names.
     Server,
     /// A URI of another scheme: it names nothing here.
     Foreign,
@@ -36,7 +38,7 @@ pub(super) enum Path {
 
 pub(super) fn parse(method: Method, target: &str) -> Result<Parts, Refusal> {
     if method == Method::Connect {
-        return Err(Refusal::bad("there is no tunnel to CONNECT to here"));
+        return tunnel(target);
     }
     if target.starts_with('/') {
         return Ok(path_and_query(target, 0, None));
@@ -52,6 +54,21 @@ pub(super) fn parse(method: Method, target: &str) -> Result<Parts, Refusal> {
         };
     }
     absolute(method, target)
+}
+
+/// Where a tunnel would end: a host and a port, neither of which may be missing.
+fn tunnel(target: &str) -> Result<Parts, Refusal> {
+    let port = target.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    let is_good = is_authority(target.as_bytes())
+        && port.is_some_and(|(_, port)| port.parse::<NonZeroU16>().is_ok());
+    if !is_good {
+        return Err(Refusal::bad("CONNECT takes a host:port"));
+    }
+    Ok(Parts {
+        path: Path::Server,
+        query: None,
+        authority: Some(0..target.len()),
+    })
 }
 
 fn absolute(method: Method, target: &str) -> Result<Parts, Refusal> {
@@ -178,7 +195,7 @@ mod tests {
         assert_eq!(path(Method::Options, "*"), Some("*"));
         assert_eq!(path(Method::Options, "http://host"), Some("*"));
         assert_eq!(path(Method::Options, "http://host/"), Some("/"));
-        assert_eq!(path(Method::Connect, "host:443"), None);
+        assert_eq!(path(Method::Connect, "host:443"), Some("*"));
         assert_eq!(path(Method::Connect, "/"), None);
     }
 
