@@ -80,6 +80,8 @@ use std::os::fd::OwnedFd;
 /// Names one connection, and so the request that it has in progress.
 pub type Client = Key<Connection>;
 
+/// Pipelined requests that are looked at in one turn: then others get theirs, and answers leave.
+const READY_PER_TURN_MAX: u32 = 64;
 /// Clients that may come in after accepting was paused: the kernel or `io` had them already.
 pub const ACCEPTED_IN_FLIGHT_MAX: usize = 1024;
 
@@ -156,6 +158,8 @@ pub struct Front {
     /// By the index of the client.
     agenda: Agenda,
     touched: Vec<Client>,
+    /// How many of those that are ready may still go on in this turn.
+    turns_left: u32,
     shared: Shared,
 }
 
@@ -167,6 +171,7 @@ impl Front {
             listeners: Listeners::new(),
             agenda: Agenda::new(),
             touched: Vec::new(),
+            turns_left: READY_PER_TURN_MAX,
             shared: Shared {
                 limits,
                 now,
@@ -195,6 +200,7 @@ impl Front {
     pub fn set_time(&mut self, now: Time, unix_sec: u64) {
         self.shared.now = now;
         self.shared.date.set(unix_sec);
+        self.turns_left = READY_PER_TURN_MAX;
     }
 
     /// What was reloaded holds from now on, for bodies and heads begun already as well; the number
@@ -282,6 +288,7 @@ impl Front {
                     return Some(event);
                 }
             }
+            self.turns_left = self.turns_left.checked_sub(1)?;
             let client = self.shared.ready.pop_front()?;
             if let Some(connection) = self.clients.get_mut(client) {
                 connection.go_on(&mut self.shared);
@@ -351,8 +358,11 @@ impl Front {
         }
     }
 
-    /// The earliest moment at which `expire` has something to do.
+    /// The earliest moment at which `expire` or `next_event` has something to do.
     pub fn next_deadline(&self) -> Option<Time> {
+        if !self.shared.ready.is_empty() {
+            return Some(self.shared.now);
+        }
         let rest = self.listeners.rest_ends();
         self.agenda.next_deadline().into_iter().chain(rest).min()
     }

@@ -29,8 +29,8 @@ use crate::http::{Code, Decoder, Head, Refusal};
 use crate::io::Handle;
 use core::time::Duration;
 
-/// Bytes of one answer that wait to be sent, while others are being sent. Whoever writes more is
-/// told to wait.
+/// Bytes of answers to one client that wait to be sent, while others are being sent. Whoever writes
+/// more is told to wait, and the client's next request is not looked at before.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// The same, when the clients together are slow to read.
 const SCARCE_ANSWER_BYTES_MAX: usize = 4 * 1024;
@@ -73,6 +73,8 @@ pub struct Connection {
     body_told: bool,
     /// Somebody was told `Room::Full` and waits for `Writable`.
     wants_room: bool,
+    /// The bytes ahead wait until the client has taken more of its answers.
+    held_up: bool,
     /// The client has shut its sending side.
     peer_ended: bool,
     /// `100 Continue` was sent.
@@ -146,6 +148,7 @@ impl Connection {
             announced: false,
             body_told: false,
             wants_room: false,
+            held_up: false,
             peer_ended: false,
             continued: false,
             out: Vec::new(),
@@ -181,7 +184,7 @@ impl Connection {
         }
         self.keep(chunk, shared);
         if self.phase == Phase::Reading {
-            shared.ready.push_back(self.client);
+            self.go_on_soon(shared);
         }
     }
 
@@ -415,6 +418,9 @@ impl Connection {
                 shared.sending += buffer.len() as u64;
             }
         }
+        if self.held_up {
+            self.go_on_soon(shared);
+        }
         if let Phase::Closing { linger } = self.phase
             && self.sending.is_none()
         {
@@ -454,7 +460,8 @@ impl Connection {
     fn wants_to_receive(&self, shared: &Shared) -> bool {
         !self.peer_ended
             && match self.phase {
-                Phase::Reading | Phase::Draining | Phase::Lingering { .. } => true,
+                Phase::Reading => self.ahead.is_empty(),
+                Phase::Draining | Phase::Lingering { .. } => true,
                 Phase::Closing { linger } => linger,
                 Phase::Answering if self.intake.ended => self.ahead.is_empty(),
                 Phase::Answering => self
@@ -467,6 +474,7 @@ impl Connection {
     /// When it has waited long enough for the client.
     pub(super) fn due(&self, shared: &Shared) -> Time {
         let read_due = match self.phase {
+            Phase::Reading if !self.ahead.is_empty() => Time::MAX,
             Phase::Reading | Phase::Draining | Phase::Lingering { .. } => self.read_due,
             Phase::Answering if !self.intake.ended => {
                 let waits = self

@@ -1,17 +1,27 @@
 //! The reading side: bytes become a request, piece by piece, until it has ended or is refused.
 
-use super::{BYTES_PER_SEC_MIN, Connection, Phase, Reply};
+use super::{BYTES_PER_SEC_MIN, Connection, Phase, Reply, answer_bytes_max};
 use crate::driver::front::intake::Wish;
 use crate::driver::front::shared::{Event, Shared};
 use crate::http::{Asked, Head, Refusal, Step};
 use core::time::Duration;
 
 impl Connection {
+    /// There are bytes ahead and no request in their way: they are decoded when it is their turn,
+    /// unless more answers wait for the client than it should have.
+    pub(super) fn go_on_soon(&mut self, shared: &mut Shared) {
+        self.held_up = self.out.len() >= answer_bytes_max(shared);
+        if !self.held_up {
+            shared.ready.push_back(self.client);
+        }
+    }
+
     /// Decodes what has come already, now that nothing is in its way.
     pub(in crate::driver::front) fn go_on(&mut self, shared: &mut Shared) {
         if self.phase != Phase::Reading || self.ahead.is_empty() {
             return;
         }
+        self.read_due = shared.now + shared.limits.idle_timeout;
         let ahead = core::mem::take(&mut self.ahead);
         let mut input = &ahead[self.ahead_read..];
         self.decode(&mut input, shared);
@@ -116,7 +126,7 @@ impl Connection {
         self.phase = Phase::Reading;
         self.read_due = shared.now + shared.limits.idle_timeout;
         if !self.ahead.is_empty() {
-            shared.ready.push_back(self.client);
+            self.go_on_soon(shared);
         } else if self.peer_ended || shared.draining {
             self.close(false);
         }

@@ -376,3 +376,51 @@ fn whatever_both_sides_do_the_answers_come_in_order() {
         assert!(life.is_ok(), "seed {seed}");
     }
 }
+
+/// However many requests it sends: its answers do not pile up, and none is lost once it reads.
+#[test]
+fn whoever_does_not_read_is_not_read_from() {
+    const REQUESTS: usize = 3_000;
+    const PIECE: &[u8] = &[b'a'; 100];
+    let mut life = Life::new(0);
+    let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    life.input = request.repeat(REQUESTS).into();
+    life.flush();
+    let (mut answered, mut steps_without_news) = (0, 0);
+    while answered < REQUESTS {
+        let before = life.connection.out.len();
+        life.receive();
+        while let Some(event) = life.shared.events.pop_front() {
+            if matches!(event, Event::Arrived(_)) && life.connection.announce() {
+                life.connection.answer(200, &[], PIECE, &mut life.shared);
+                answered += 1;
+            }
+        }
+        if life.shared.ready.pop_front().is_some() {
+            life.connection.go_on(&mut life.shared);
+        }
+        life.flush();
+        assert!(life.connection.out.len() < ANSWER_BYTES_MAX + 2 * PIECE.len() + 200);
+        assert!(life.connection.ahead.len() <= 2 * CHUNK);
+        steps_without_news = if life.connection.out.len() == before {
+            steps_without_news + 1
+        } else {
+            0
+        };
+        if steps_without_news > 10 {
+            assert!(
+                !life.receiving || life.input.is_empty(),
+                "nothing is asked for"
+            );
+            life.send();
+            life.flush();
+            steps_without_news = 0;
+        }
+    }
+    while life.sending.is_some() {
+        life.send();
+        life.flush();
+    }
+    let answers = life.output.windows(12).filter(|w| w == b"HTTP/1.1 200");
+    assert_eq!(answers.count(), REQUESTS);
+}
