@@ -186,6 +186,7 @@ impl Front {
                 ready: VecDeque::new(),
                 counters: Counters::default(),
                 sending: 0,
+                ahead: 0,
                 scratch: Vec::new(),
             },
         }

@@ -57,6 +57,8 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
     /// Bytes that `io` is sending, to all clients together.
     pub(super) sending: u64,
+    /// Bytes that have come and are not decoded yet, of all clients together.
+    pub(super) ahead: usize,
     /// Where the body of a problem is made before its length is known.
     pub(super) scratch: Vec<u8>,
 }

@@ -36,6 +36,11 @@ pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
 const SCARCE_ANSWER_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of answers under way to all clients together; beyond it memory is scarce.
 const SENDING_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of requests kept for one client whose answers wait. Whoever sends a long pipeline before it
+/// reads anything gets that far; a client that reads as it sends never needs it.
+const AHEAD_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The same, all clients together: beyond it, a chunk each.
+const ALL_AHEAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long after a request's last byte its sender may end its side and still be waiting for the
 /// answer, where the kernel cannot tell that from leaving (TCP).
 const HALF_CLOSE_GRACE: Duration = Duration::from_millis(250);
@@ -61,9 +66,12 @@ pub struct Connection {
     decoder: Decoder,
     /// There from the first byte of a head until its answer is complete.
     head: Option<Box<Head>>,
-    /// Bytes that have come and are not decoded yet, from `ahead_read` on: at most a chunk.
+    /// Bytes that have come and are not decoded yet, from `ahead_read` on: about a chunk, more only
+    /// while `held_up`.
     ahead: Vec<u8>,
     ahead_read: usize,
+    /// What of them is in the count of all clients.
+    ahead_counted: usize,
     intake: Intake,
     asked: Asked,
     reply: Reply,
@@ -142,6 +150,7 @@ impl Connection {
             head: None,
             ahead: Vec::new(),
             ahead_read: 0,
+            ahead_counted: 0,
             intake: Intake::default(),
             asked: Asked::UNREADABLE,
             reply: Reply::None,
@@ -195,9 +204,16 @@ impl Connection {
                 if self.ahead.capacity() == 0 {
                     self.ahead = shared.buffers.take();
                 }
+                self.ahead.drain(..core::mem::take(&mut self.ahead_read));
                 self.ahead.extend_from_slice(bytes);
+                self.count_ahead(shared);
             }
         }
+    }
+
+    pub(super) fn count_ahead(&mut self, shared: &mut Shared) {
+        shared.ahead = shared.ahead - self.ahead_counted + self.ahead.len();
+        self.ahead_counted = self.ahead.len();
     }
 
     /// The client will send no more. `left`: the kernel says that it does not read either.
@@ -460,6 +476,10 @@ impl Connection {
     fn wants_to_receive(&self, shared: &Shared) -> bool {
         !self.peer_ended
             && match self.phase {
+                Phase::Reading if self.held_up => {
+                    let is_little = self.ahead.len() < AHEAD_BYTES_MAX;
+                    is_little && shared.ahead < ALL_AHEAD_BYTES_MAX
+                }
                 Phase::Reading => self.ahead.is_empty(),
                 Phase::Draining | Phase::Lingering { .. } => true,
                 Phase::Closing { linger } => linger,
@@ -490,6 +510,7 @@ impl Connection {
     /// Its memory goes back before it goes.
     pub(super) fn bury(mut self, shared: &mut Shared) {
         shared.sending -= self.sending.take().unwrap_or(0);
+        shared.ahead -= self.ahead_counted;
         self.intake.reset(&mut shared.budget, &mut shared.buffers);
         if let Some(head) = self.head.take() {
             shared.buffers.give_back_head(head);

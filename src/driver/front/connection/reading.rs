@@ -31,6 +31,7 @@ impl Connection {
             return;
         }
         self.ahead_read = 0;
+        self.count_ahead(shared);
         shared.buffers.give_back(ahead);
         let unfinished = match self.phase {
             Phase::Reading | Phase::Draining => true,
