@@ -11,7 +11,7 @@
 
 use super::front;
 use super::settings;
-use super::start::{IO_LIMITS, log_target};
+use super::start::{self, IO_LIMITS, log_target};
 use super::worker::{Phase, Worker};
 use crate::base::{Duration, Time};
 use crate::config::{self, Config};
@@ -80,17 +80,33 @@ impl Worker {
     /// Reads the configuration again: takes what can be taken, says what waits for a restart.
     fn reload(&mut self) {
         self.manager.reloading();
-        match config::load::load(&self.origin.request, self.origin.machine) {
-            Err(problems) => {
-                for problem in &problems {
-                    log::error!(event = "reload-failed"; "{problem}");
+        let problems = match config::load::load(&self.origin.request, self.origin.machine) {
+            Err(problems) => problems.iter().map(ToString::to_string).collect(),
+            Ok(loaded) => match start::token(&loaded.config) {
+                Err(failure) => vec![failure.to_string()],
+                Ok(token) => {
+                    self.take_token(token);
+                    self.take_configuration(&loaded.config);
+                    Vec::new()
                 }
-                log::error!("the configuration was not taken: the worker goes on with the old one");
-            }
-            Ok(loaded) => self.take_configuration(&loaded.config),
+            },
+        };
+        for problem in &problems {
+            log::error!(event = "reload-failed"; "{problem}");
+        }
+        if !problems.is_empty() {
+            log::error!("the configuration was not taken: the worker goes on with the old one");
         }
         self.status_told.clear();
         self.manager.ready(&self.status());
+    }
+
+    /// The token's file may say something else though its name is the same.
+    fn take_token(&mut self, token: Option<String>) {
+        if self.token != token {
+            log::info!("the token of [http] admin_token_file is another one from now on");
+            self.token = token;
+        }
     }
 
     fn take_configuration(&mut self, new: &Config) {

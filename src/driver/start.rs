@@ -42,6 +42,7 @@ use crate::sys::{clock, machine as size};
 use serde_json::json;
 use std::fmt;
 use std::fs;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 
 /// The bounds of the one `io`.
@@ -114,7 +115,42 @@ pub fn serve(start: Start) -> Result<(), Failure> {
         let count = delegation.leftovers;
         log::warn!(event = "leftovers-cleared"; "{count} cgroups of a dead worker were cleared");
     }
-    let (sandboxes, interpreter) = open_sandboxes(&config, &delegation, &places)?;
+    let site = Site {
+        request,
+        machine: cpu_and_memory,
+        places,
+        signals,
+        token,
+        descriptors,
+        manager,
+        started,
+    };
+    let served = serve_within(&delegation, config, site);
+    // Whether or not there ever was a worker: its cgroups go.
+    if let Err(error) = delegation.leave() {
+        log::warn!("{error}");
+    }
+    if served.is_ok() {
+        log::info!(event = "worker-ended"; "the worker has ended");
+    }
+    log::logger().flush();
+    served
+}
+
+/// What is there before a worker has its place among the cgroups.
+struct Site {
+    request: Request,
+    machine: Machine,
+    places: Places,
+    signals: Signals,
+    token: Option<String>,
+    descriptors: u64,
+    manager: Manager,
+    started: Time,
+}
+
+fn serve_within(delegation: &Delegation, config: Config, site: Site) -> Result<(), Failure> {
+    let (sandboxes, interpreter) = open_sandboxes(&config, delegation, &site.places)?;
     let opening = Opening {
         config: &config,
         interpreter: &interpreter,
@@ -130,23 +166,23 @@ pub fn serve(start: Start) -> Result<(), Failure> {
         log::warn!(event = "limits-not-enforced"; "{missing}");
     }
     let origin = Origin {
-        request,
-        machine: cpu_and_memory,
-        descriptors,
+        request: site.request,
+        machine: site.machine,
+        descriptors: site.descriptors,
         sockets_are_passed: sockets.are_passed,
         listening: sockets.to_string(),
         back_end: chosen.back_end,
-        limits: limits_json(&delegation),
-        started,
+        limits: limits_json(delegation),
+        started: site.started,
     };
     let parts = Parts {
         io,
-        manager,
-        signals,
+        manager: site.manager,
+        signals: site.signals,
         sockets,
         sandboxes,
         depot,
-        token,
+        token: site.token,
     };
     let (mut worker, sockets) = assemble(config, origin, parts)?;
     worker
@@ -167,11 +203,6 @@ pub fn serve(start: Start) -> Result<(), Failure> {
     if let Err(error) = closed {
         log::warn!("sandboxes were not cleared up: {error}");
     }
-    if let Err(error) = delegation.leave() {
-        log::warn!("{error}");
-    }
-    log::info!(event = "worker-ended"; "the worker has ended");
-    log::logger().flush();
     ended.map_err(machine("the loop"))
 }
 
@@ -382,7 +413,7 @@ fn wanted(backend: Backend) -> Wanted {
 }
 
 /// The token that opens the administrative endpoints over TCP.
-fn token(config: &Config) -> Result<Option<String>, Failure> {
+pub(super) fn token(config: &Config) -> Result<Option<String>, Failure> {
     let Some(path) = &config.http.admin_token_file else {
         return Ok(None);
     };
@@ -393,7 +424,13 @@ fn token(config: &Config) -> Result<Option<String>, Failure> {
             path.display()
         ))
     };
-    let text = fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+    let mut text = String::new();
+    fs::File::open(path)
+        .and_then(|file| {
+            file.take(TOKEN_BYTES_MAX as u64 + 1)
+                .read_to_string(&mut text)
+        })
+        .map_err(|error| bad(error.to_string()))?;
     let token = text.trim();
     if token.is_empty() || token.len() > TOKEN_BYTES_MAX || token.contains(char::is_whitespace) {
         return Err(bad("it does not hold one token".to_owned()));

@@ -4,11 +4,14 @@ use crate::on_both;
 use crate::rig::{Worker, is_alive, receive, send, worker};
 use rustix::process::Signal;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 on_both!(
     a_drain_finishes_what_runs_and_refuses_the_rest,
     nothing_survives_a_killed_worker,
     a_reload_takes_what_it_can,
+    a_reload_reads_the_token_again,
     a_client_that_leaves_is_forgotten,
     the_dump_counts_what_came_from_each_node,
     what_happened_lately_is_written_when_asked_and_replays,
@@ -86,6 +89,48 @@ fn a_reload_takes_what_it_can(back_end: &str) {
         worker.log().contains("runtime_secs")
     });
     assert_eq!(worker.call("sleep", "0").text(), "\"slept\"");
+}
+
+fn a_reload_reads_the_token_again(back_end: &str) {
+    let Some(mut worker) = worker(back_end, &["http.tcp=127.0.0.1:0"]) else {
+        return;
+    };
+    let log = worker.log();
+    let (_, rest) = log.split_once("127.0.0.1:").expect("it says where");
+    let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    let status = |token: &str| {
+        let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+        let request = "GET /pid HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer";
+        write!(stream, "{request} {token}\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer[9..12].to_owned()
+    };
+    assert_eq!(status("one"), "401");
+    let token = worker.directory.join("token");
+    fs::write(&token, "one\n").unwrap();
+    let path = worker.directory.join("config.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let line = format!("\nadmin_token_file = {:?}\n", token.display().to_string());
+    fs::write(&path, text.replace("\nadmin_token_file = \"\"\n", &line)).unwrap();
+    worker.signal(Signal::HUP);
+    worker.until("the token is known", |_| status("one") == "200");
+    // The same file, another token.
+    fs::write(&token, "two\n").unwrap();
+    worker.signal(Signal::HUP);
+    worker.until("the new token is known", |_| status("two") == "200");
+    assert_eq!(status("one"), "401");
+    // A file that cannot be read changes nothing, and is named.
+    fs::remove_file(&token).unwrap();
+    worker.signal(Signal::HUP);
+    worker.until("that is told", |worker| {
+        worker.log().contains("admin_token_file: ")
+    });
+    assert_eq!(status("two"), "200");
+    // No file, no token, no administration over TCP.
+    fs::write(&path, text).unwrap();
+    worker.signal(Signal::HUP);
+    worker.until("the token is forgotten", |_| status("two") == "401");
 }
 
 fn a_client_that_leaves_is_forgotten(back_end: &str) {

@@ -67,9 +67,12 @@ pub enum InterpreterError {
 impl fmt::Display for InterpreterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing { program, error } => {
-                write!(f, "interpreter {}: {error}", program.display())
-            }
+            Self::Missing { program, error } => write!(
+                f,
+                "interpreter {}: {error} (install it, or name another in [runtimes.python] \
+                 interpreter)",
+                program.display()
+            ),
             Self::NotPython { program, said } => write!(
                 f,
                 "interpreter {}: it did not answer like Python 3 (name the program itself, not a \
@@ -78,7 +81,8 @@ impl fmt::Display for InterpreterError {
             ),
             Self::TooOld { program, version } => write!(
                 f,
-                "interpreter {}: it is Python {version}, but 3.9 or newer is needed",
+                "interpreter {}: it is Python {version}, but 3.9 or newer is needed (name another \
+                 in [runtimes.python] interpreter)",
                 program.display()
             ),
             Self::Covered { program, path } => write!(
