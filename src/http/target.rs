@@ -5,8 +5,8 @@
 //!   /path?query                     origin-form    every method but CONNECT
 //!   http://authority/path?query     absolute-form  its authority replaces Host
 //!   *                               asterisk-form  OPTIONS only
-//!   host:port                       authority-form CONNECT only: a good request, though there is no
-//!                                                  tunnel, so the server as a whole refuses it
+//!   host:port                       authority-form CONNECT only: a good request, but there are no
+//!                                                  tunnels, so the server as a whole refuses it
 //! ```
 
 use super::characters::is_host;

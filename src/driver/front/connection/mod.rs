@@ -36,8 +36,8 @@ pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
 const SCARCE_ANSWER_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of answers under way to all clients together; beyond it memory is scarce.
 const SENDING_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// Bytes of requests kept for one client whose answers wait. Whoever sends a long pipeline before it
-/// reads anything gets that far; a client that reads as it sends never needs it.
+/// Bytes of requests kept for one client whose answers wait. Whoever sends a long pipeline before
+/// reading anything gets that far; a client that reads as it sends never needs it.
 const AHEAD_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The same, all clients together: beyond it, a chunk each.
 const ALL_AHEAD_BYTES_MAX: usize = 64 * 1024 * 1024;
