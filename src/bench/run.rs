@@ -274,11 +274,10 @@ impl Run {
             return;
         }
         match completion.what {
-            What::Sent { result, buffer } => {
+            // Where sending failed, receiving ends as well: that is told of then.
+            What::Sent { buffer, .. } => {
                 line.buffer = buffer;
                 line.is_sending = false;
-                // Where sending failed, receiving ends as well: that is told of then.
-                let _ = result;
                 if line.call.is_none() {
                     self.idle.push(index);
                 }

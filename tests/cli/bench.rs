@@ -1,6 +1,6 @@
 //! `ol bench`, from making the functions to the last line of JSON, with the real daemon.
 
-use crate::rig::{Ended, OL, Scratch, is_root, read};
+use crate::rig::{Ended, OL, Scratch, ended, is_root, read};
 use crate::worker::{Guard, up};
 use serde_json::Value;
 use std::fs;
@@ -57,13 +57,12 @@ fn all_functions_are_made_in_seconds() {
     let mut files: Vec<u64> = Vec::new();
     let mut count = 0;
     for entry in entries {
+        let entry = entry.expect("it can be read");
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
         count += 1;
-        files.push(
-            entry
-                .and_then(|entry| entry.metadata())
-                .expect("data")
-                .ino(),
-        );
+        files.push(entry.metadata().expect("data").ino());
     }
     files.sort_unstable();
     files.dedup();
@@ -257,4 +256,45 @@ fn what_is_typed_wrong_is_said() {
         .ol(&["bench", "play", "-p", "w", "--trace", "none"])
         .failed(1);
     assert!(line.contains("none"), "{line}");
+}
+
+/// Far fewer sandboxes than functions fit into the descriptors there are.
+#[test]
+fn few_descriptors_are_enough_by_eviction() {
+    if !is_root("a worker") {
+        return;
+    }
+    let scratch = Scratch::new();
+    let _guard = Guard(&scratch);
+    scratch.ol(&["worker", "init", "-p", "w"]).well();
+    scratch
+        .ol(&["bench", "init", "-p", "w", "--functions", "64"])
+        .well();
+    let mut limited = scratch.command("prlimit");
+    limited.args([
+        "--nofile=900",
+        OL,
+        "worker",
+        "up",
+        "-d",
+        "-q",
+        "-p",
+        "w",
+        "-o",
+        "http.tcp=",
+    ]);
+    ended(&mut limited).well();
+    let told = scratch
+        .ol(&["bench", "py64-par", "-s", "1", "-t", "8", "-p", "w", "-q"])
+        .well();
+    let json = measured(&told);
+    assert_eq!(json["errors"], 0, "{json}");
+    assert!(json["starts"]["zygote"].as_u64() > Some(8), "{json}");
+    let status = scratch
+        .ol(&["worker", "status", "--json", "-p", "w"])
+        .well();
+    let status: Value = serde_json::from_str(&status).expect("JSON");
+    let counts = &status["status"]["counts"];
+    assert!(counts["instances"].as_u64() < Some(64), "{counts}");
+    assert!(counts["evicted"].as_u64() > Some(0), "{counts}");
 }

@@ -4,6 +4,7 @@
 //! uploads. To everybody else each is an ordinary entry `NAME.py`: it is listed, called, replaced
 //! and removed like any other. Who edits one of them in place edits all; uploads replace.
 
+use super::registry::INCOMING;
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -93,8 +94,8 @@ impl<'a> Source<'a> {
                 rustix::fs::link(&path, &beside)?;
                 fs::rename(&beside, place)
             }
-            // As many names as a file may have.
-            Err(Errno::MLINK) => {
+            // As many names as a file may have; or a worker that started just now tidied up.
+            Err(Errno::MLINK | Errno::NOENT) => {
                 self.forget();
                 let path = self.make()?;
                 Ok(rustix::fs::link(&path, place)?)
@@ -104,6 +105,7 @@ impl<'a> Source<'a> {
     }
 
     fn make(&mut self) -> io::Result<PathBuf> {
+        fs::create_dir_all(self.directory.join(INCOMING))?;
         let path = self.aside();
         let mut file = File::options().write(true).create_new(true).open(&path)?;
         let number = file.metadata()?.ino();
@@ -113,11 +115,12 @@ impl<'a> Source<'a> {
         Ok(path)
     }
 
-    /// A path that is no function's, and nobody else's.
+    /// A path that is nobody else's, where whatever is left behind is removed some day.
     fn aside(&mut self) -> PathBuf {
         self.number += 1;
         let (pid, number) = (std::process::id(), self.number);
-        self.directory.join(format!("~names-{pid}-{number}"))
+        let name = format!("names-{pid}-{number}");
+        self.directory.join(INCOMING).join(name)
     }
 
     fn forget(&mut self) {
@@ -148,7 +151,7 @@ mod tests {
         let mut reports = Vec::new();
         let made = put_names(&root, b"one", names(), &mut |seen| reports.push(seen)).unwrap();
         assert_eq!((made, reports), (3000, vec![1024, 2048]));
-        assert_eq!(fs::read_dir(&root).unwrap().count(), 3000);
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 3001);
         let data = fs::metadata(root.join("f-2999.py")).unwrap();
         assert_eq!(data.nlink(), 3000);
         fs::remove_file(root.join("f-1.py")).unwrap();
@@ -161,7 +164,8 @@ mod tests {
             put_names(&root, b"two", names(), &mut |_| {}).unwrap(),
             3000
         );
-        assert_eq!(fs::read_dir(&root).unwrap().count(), 3000);
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 3001);
+        assert_eq!(fs::read_dir(root.join(INCOMING)).unwrap().count(), 0);
         fs::remove_dir_all(&root).unwrap();
     }
 }

@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 const ENDINGS: [&str; 6] = [".tar.gz", ".tgz", ".tar", ".zip", ".py", ""];
 /// Our own directories in the registry; `~` is in no function's name.
 const VERSIONS: &str = "~versions";
-const INCOMING: &str = "~incoming";
+pub(super) const INCOMING: &str = "~incoming";
 
 /// More images than twice the functions and these are tidied at start.
 const IMAGES_SPARE: usize = 64;

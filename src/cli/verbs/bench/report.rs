@@ -94,7 +94,11 @@ fn json(name: &str, run: &Run, share: f64, memory: Option<f64>) -> Value {
     let (tally, seconds) = (run.tally(), run.took().as_secs_f64());
     let latency: Map<String, Value> = percentiles(&tally.latency)
         .into_iter()
-        .map(|(name, nanos)| (name.to_owned(), json!(milliseconds(nanos))))
+        .map(|(name, nanos)| {
+            // Of no calls there is none.
+            let known = (tally.successes() > 0).then(|| milliseconds(nanos));
+            (name.to_owned(), json!(known))
+        })
         .collect();
     let failures: Map<String, Value> = tally
         .failures
