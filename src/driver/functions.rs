@@ -98,6 +98,8 @@ pub struct Checked {
 #[derive(Debug)]
 enum Finding {
     Absent,
+    /// Nobody could look.
+    Nothing,
     Same,
     Code(Box<Code>),
     Bad(String),
@@ -123,6 +125,8 @@ pub enum Outcome {
     Absent { was_known: bool },
     /// There is code, but it cannot be run, for this reason.
     Unusable(String),
+    /// Nobody could look, and nothing is known.
+    Unlooked,
 }
 
 impl Check {
@@ -358,7 +362,7 @@ impl Functions {
     pub fn unchecked(&mut self, check: &Check) -> Resolved {
         let found = match check.known {
             Some(_) => Finding::Same,
-            None => Finding::Absent,
+            None => Finding::Nothing,
         };
         let (function, version) = (check.function, check.version);
         let checked = Checked {
@@ -395,6 +399,12 @@ impl Functions {
                 self.forget(key);
                 self.retired(key);
                 Outcome::Unusable(why)
+            }
+            Finding::Nothing if was_known => Outcome::Unchanged,
+            Finding::Nothing => {
+                self.forget(key);
+                self.retired(key);
+                Outcome::Unlooked
             }
             Finding::Absent => {
                 self.forget(key);
@@ -554,6 +564,21 @@ mod tests {
         };
         assert!(why.contains("can be deployed"), "{why}");
         assert!(bed.call("x", 6_001).is_ok());
+    }
+
+    #[test]
+    fn what_nobody_could_look_for_is_not_called_absent() {
+        let mut bed = Bed::new("unlooked");
+        bed.write("x.py", "one");
+        let name = FunctionName::new("x").unwrap();
+        let Lookup::Check(check) = bed.functions.lookup(&name, CALL, Time::ZERO) else {
+            panic!()
+        };
+        let resolved = bed.functions.unchecked(&check);
+        assert!(matches!(resolved.outcome, Outcome::Unlooked));
+        assert_eq!(resolved.calls, [CALL]);
+        assert!(bed.functions.slab.is_empty());
+        assert!(matches!(bed.call("x", 1), Err(Outcome::Deployed)));
     }
 
     #[test]

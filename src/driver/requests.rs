@@ -180,6 +180,13 @@ impl Worker {
                 }
                 return;
             }
+            Outcome::Unlooked => {
+                let detail = "as many looks at the registry as there may be are under way";
+                for call in resolved.calls {
+                    self.refuse_call(call, Code::Overloaded, detail);
+                }
+                return;
+            }
             Outcome::Unusable(why) => {
                 for call in resolved.calls {
                     self.refuse_call(call, Code::BadFunction, &why);
