@@ -42,6 +42,7 @@ pub const OL: &[Verb] = &[
     verbs::rollback::VERB,
     verbs::invoke::VERB,
     verbs::logs::VERB,
+    verbs::pkg::VERB,
     verbs::tree::VERB,
     verbs::stats::VERB,
     verbs::top::VERB,

@@ -306,7 +306,10 @@ impl Worker {
                 }
             }
             Change::Code(name, code) => match self.functions.deployed(&name, *code, self.now) {
-                Some(function) => self.deployed(function),
+                Some(function) => {
+                    self.deployed(function);
+                    self.prefetch(function);
+                }
                 None => log::warn!("{name} was deployed, but there is no place for it in memory"),
             },
         }

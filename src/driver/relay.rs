@@ -97,7 +97,11 @@ impl Worker {
     /// More of a call's body can be taken from its client.
     pub(super) fn body_came(&mut self, client: Client) {
         let Some(call) = self.calls.of_client(client) else {
-            return self.collect_more(client);
+            return if self.depot.expects(client) {
+                self.order_goes_on(client);
+            } else {
+                self.collect_more(client);
+            };
         };
         if let Some(Stage::With(instance)) = self.calls.get(call).map(|call| call.stage) {
             self.pass_body(instance, client);

@@ -83,6 +83,13 @@ impl Worker {
             Route::FunctionRollback(name) => self.roll_back(client, name),
             Route::Logs(name) => self.show_log(client, name),
             Route::Trace => self.show_trace(client),
+            Route::Packages if method == Method::Post => self.order_begins(client),
+            Route::Packages => self.list_packages(client),
+            Route::PackageSet(key) => {
+                let key = key.parse().ok();
+                self.show_set(client, key);
+            }
+            Route::FunctionPackages(name) => self.show_packages_of(client, name),
         }
     }
 
@@ -251,6 +258,7 @@ impl Worker {
 
     fn hung_up(&mut self, client: Client) {
         self.uploads.forget(client);
+        self.depot.forget(client);
         self.streams.forget(client);
         let Some(call) = self.calls.of_client(client) else {
             return;

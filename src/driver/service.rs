@@ -17,7 +17,6 @@ use crate::base::{Duration, Time};
 use crate::config::{self, Config};
 use crate::engine::{Event, Params, ZygoteTree};
 use crate::host::log as sink;
-use crate::policy::Weights;
 use crate::sys::signals::{self, Signal};
 
 /// How long open connections without a request are kept once nothing else is left to do: a request
@@ -176,7 +175,7 @@ impl Worker {
         let tree = ZygoteTree {
             generation: self.tree_generation,
             tree,
-            weights: Weights::new(),
+            weights: self.depot.weights(),
             installed: Vec::new(),
             stocked,
         };

@@ -10,6 +10,7 @@ use crate::engine::{
     self, DESCRIPTORS_OF_A_SANDBOX, FunctionSettings, Packages, Params, ZygoteSettings,
 };
 use crate::host::cgroup::Limits;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Descriptors that the worker keeps for itself, clients apart: listeners, logs, helpers, the ring,
@@ -75,6 +76,17 @@ pub fn of_function(config: &Config, asked: &Asked, packages: Packages) -> Functi
         reuse: asked.reuse_sandbox.unwrap_or(true),
         zygote: asked.zygote.unwrap_or(true),
         packages,
+    }
+}
+
+/// Where uv is kept once it was fetched: one for all workers of a user.
+pub fn own_tool(config: &Config) -> PathBuf {
+    let is_installed = config.home.state.starts_with("/var/lib");
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let cache = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
+    match cache.filter(|cache| cache.is_absolute() && !is_installed) {
+        Some(cache) => cache.join("olworker/tool"),
+        None => config.packages.dir.join("tool"),
     }
 }
 

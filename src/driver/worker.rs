@@ -188,6 +188,7 @@ impl Worker {
             self.write_trace(),
             self.write_logs(),
             self.watch_errands(),
+            self.keep_depot(),
         ];
         self.front.flush(&mut self.io);
         let service = [self.report(), self.drained(), self.make_spares()];

@@ -66,6 +66,12 @@ pub enum Route<'a> {
     /// `/logs/NAME`
     Logs(FunctionName),
     Trace,
+    /// `/packages`: the store, and what is to be done with it.
+    Packages,
+    /// `/packages/sets/KEY`: how far an install is.
+    PackageSet(&'a str),
+    /// `/packages/functions/NAME`: how far that of a function is.
+    FunctionPackages(FunctionName),
     /// `OPTIONS *`: is anybody there? Also what `CONNECT` names, which is not allowed.
     Server,
     NotFound,
@@ -99,6 +105,8 @@ impl<'a> Route<'a> {
             (Some(Kind::Debug), None) => Self::Debug,
             (Some(Kind::Pid), None) => Self::Pid,
             (Some(Kind::Trace), None) => Self::Trace,
+            (Some(Kind::Packages), None) => Self::Packages,
+            (Some(Kind::Packages), Some(rest)) => Self::packages(rest),
             _ => Self::NotFound,
         }
     }
@@ -109,6 +117,14 @@ impl<'a> Route<'a> {
         match FunctionName::from_bytes(decoded(name)) {
             Some(name) => Self::Run { name, rest },
             None => Self::NotFound,
+        }
+    }
+
+    fn packages(path: &'a str) -> Self {
+        match cut(path) {
+            ("sets", Some(key)) if !key.contains('/') => Self::PackageSet(key),
+            ("functions", Some(name)) => Self::named(name, Self::FunctionPackages),
+            _ => Self::NotFound,
         }
     }
 
@@ -155,7 +171,10 @@ impl<'a> Route<'a> {
             | Self::FunctionConfig(_)
             | Self::FunctionVersions(_)
             | Self::Logs(_)
+            | Self::PackageSet(_)
+            | Self::FunctionPackages(_)
             | Self::Trace => Some("GET, HEAD"),
+            Self::Packages => Some("GET, HEAD, POST"),
             Self::Function(_) => Some("GET, HEAD, PUT, POST, DELETE"),
             Self::FunctionRollback(_) => Some("POST"),
             Self::Server => Some("OPTIONS"),
@@ -172,6 +191,7 @@ impl<'a> Route<'a> {
                 Method::Get | Method::Head | Method::Put | Method::Post | Method::Delete
             ),
             Self::FunctionRollback(_) => matches!(method, Method::Post),
+            Self::Packages => matches!(method, Method::Get | Method::Head | Method::Post),
             Self::Server => matches!(method, Method::Options),
             _ => matches!(method, Method::Get | Method::Head),
         };
@@ -195,10 +215,11 @@ enum Kind {
     Registry,
     Logs,
     Trace,
+    Packages,
 }
 
 /// First segments; the busiest first.
-const ENDPOINTS: [(&str, Kind); 10] = [
+const ENDPOINTS: [(&str, Kind); 11] = [
     ("run", Kind::Run),
     ("status", Kind::Status),
     ("stats", Kind::Stats),
@@ -209,6 +230,7 @@ const ENDPOINTS: [(&str, Kind); 10] = [
     ("registry", Kind::Registry),
     ("logs", Kind::Logs),
     ("trace", Kind::Trace),
+    ("packages", Kind::Packages),
 ];
 
 /// The first segment, and what is behind its slash.
@@ -283,6 +305,10 @@ mod tests {
             ("/debug", Route::Debug),
             ("/pid", Route::Pid),
             ("/trace", Route::Trace),
+            ("/packages", Route::Packages),
+            ("/packages/sets/0a1b", Route::PackageSet("0a1b")),
+            ("/packages/functions/f-1", Route::FunctionPackages(name)),
+            ("/packages/f-1", Route::NotFound),
             ("/registry", Route::Registry),
             ("/registry/f-1", Route::Function(name)),
             ("/registry/f-1/config", Route::FunctionConfig(name)),

@@ -5,10 +5,12 @@ mod calls;
 mod failures;
 mod life;
 mod memory;
+mod packages;
 mod records;
 mod registry;
 mod requests;
 mod rig;
+mod wheels;
 
 /// The same test on each back end.
 macro_rules! on_both {

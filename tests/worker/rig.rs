@@ -101,6 +101,8 @@ fn spawn(directory: &Path, options: &[String]) -> Child {
     for value in options {
         command.args(["-o", value]);
     }
+    // An index that is not there is not asked again and again.
+    command.env("UV_HTTP_RETRIES", "0").env("PIP_RETRIES", "0");
     command
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())

@@ -11,6 +11,8 @@ use crate::cli::interpreter::{self, Interpreter};
 use crate::config::meaning::Config;
 use crate::config::words::Backend;
 use crate::config::{Loaded, Machine, Problem, load};
+use crate::driver::settings;
+use crate::host::packages::Tool;
 use crate::host::service::{Controller, Survey};
 use crate::io::{Io, Wanted};
 use crate::sys::machine::{is_root, kernel_release};
@@ -93,6 +95,8 @@ struct Report {
     probes: Vec<Probe>,
     back_end: Result<(String, Option<String>), String>,
     interpreters: Vec<Interpreter>,
+    /// Who installs packages.
+    installer: String,
 }
 
 impl Report {
@@ -105,6 +109,7 @@ impl Report {
         let probes = probe::all(group);
         let back_end = back_end(&loaded.config);
         let interpreters = interpreter::find(&loaded.config, INTERPRETER);
+        let installer = installer(&loaded.config);
         Self {
             loaded,
             machine,
@@ -113,6 +118,7 @@ impl Report {
             probes,
             back_end,
             interpreters,
+            installer,
         }
     }
 
@@ -150,6 +156,7 @@ impl Report {
             Ok((name, Some(why))) => say("io", &format!("{name} ({why})")),
             Err(why) => say("io", why),
         }
+        say("packages", &self.installer);
         write!(out, "\n{}\n{}", self.limits(), self.features()).expect("a string takes everything");
         let mut interpreters = Table::new(&["INTERPRETER", "VERSION"]);
         for found in &self.interpreters {
@@ -267,8 +274,20 @@ impl Report {
                 .collect::<serde_json::Map<_, _>>(),
             "io": io,
             "features": features.collect::<serde_json::Map<_, _>>(),
+            "installer": self.installer,
             "interpreters": interpreters.collect::<Vec<_>>(),
         })
+    }
+}
+
+/// Who would install packages for functions.
+fn installer(config: &Config) -> String {
+    let path = std::env::var("PATH").ok();
+    match Tool::uv(path.as_deref(), &settings::own_tool(config)) {
+        Some(tool) => format!("installed by {tool}"),
+        None => {
+            "installed by uv, which pip fetches when it is first needed; else by pip".to_owned()
+        }
     }
 }
 

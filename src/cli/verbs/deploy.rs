@@ -7,10 +7,10 @@ use super::super::output::{self, Done, Progress, print, print_json};
 use super::super::pack;
 use super::{cell, function_name};
 use crate::base::Duration;
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::Value;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
 
 pub const VERB: Verb = Verb { command, run };
@@ -26,7 +26,9 @@ fn command() -> Command {
         .long_about(
             "Make a function of a directory, a .py, a .tar.gz (.tgz) or a .zip, or give an \
              existing one new code. It can be called when the command returns; running calls \
-             finish on the old code. Of a directory .git and __pycache__ are left out.",
+             finish on the old code. Of a directory .git and __pycache__ are left out. Packages \
+             that it asks for begin to be installed; at a terminal, or with --wait, the command \
+             waits for them.",
         )
         .arg(
             Arg::new("path")
@@ -40,6 +42,12 @@ fn command() -> Command {
                 .short('n')
                 .value_name("NAME")
                 .help("Its name [the last part of PATH, without its ending]"),
+        )
+        .arg(
+            Arg::new("wait")
+                .long("wait")
+                .action(ArgAction::SetTrue)
+                .help("Wait until its packages are installed, and fail when they cannot be"),
         )
 }
 
@@ -79,6 +87,10 @@ fn run(matches: &ArgMatches, context: &Context) -> Done {
     let answer = client.ask(&what, request)?;
     drop(body);
     let answer: Value = serde_json::from_slice(&client.whole(answer)?).unwrap_or_default();
+    if matches.get_flag("wait") || io::stderr().is_terminal() && !context.quiet {
+        let target = format!("/packages/functions/{name}");
+        super::pkg::wait(&client, &what, &target, context)?;
+    }
     if context.json {
         return print_json(&answer);
     }

@@ -9,6 +9,7 @@ pub mod invoke;
 pub mod list;
 pub mod logs;
 pub mod man;
+pub mod pkg;
 pub mod rm;
 pub mod rollback;
 pub mod serve;

@@ -99,6 +99,8 @@ pub(super) struct Errands {
     measure_due: Time,
     /// Entries whose bytecode is being made or was tried.
     pub(super) compiling: Vec<EntryId>,
+    /// Entries that are being profiled.
+    pub(super) profiling: Vec<EntryId>,
 }
 
 /// What a helper did for an errand.
@@ -139,7 +141,23 @@ impl Errands {
             tool_failed: None,
             measure_due: Time::ZERO,
             compiling: Vec::new(),
+            profiling: Vec::new(),
         }
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.running > 0 || !self.queue.is_empty() || !self.behind.is_empty()
+    }
+
+    /// What a set waits for.
+    pub(super) fn fetched_for(&self, set: RequirementsKey) -> Vec<String> {
+        let fetches = self
+            .fetches
+            .iter()
+            .filter(|(_, waiting)| waiting.contains(&set));
+        fetches
+            .map(|(version, _)| format!("{}=={}", version.name, version.exact))
+            .collect()
     }
 
     /// A user for an errand; none when all are taken.
@@ -391,6 +409,7 @@ impl Worker {
                 self.set_resolved(key, mode, versions);
             }
             (Purpose::Fetch(version), Brought::Entry(entry)) => {
+                self.depot.is_settled = false;
                 self.depot
                     .entries
                     .insert(entry.id.clone(), (*entry).clone());
@@ -439,7 +458,10 @@ impl Worker {
             }
             // Tried again with the next worker.
             Purpose::Compile(id) => log::debug!("{id} has no bytecode: {why}"),
-            Purpose::Profile(id) => log::debug!("{id} was not profiled: {why}"),
+            Purpose::Profile(id) => {
+                self.depot.errands.profiling.retain(|known| *known != id);
+                log::debug!("{id} was not profiled: {why}");
+            }
         }
     }
 
@@ -536,7 +558,10 @@ impl Worker {
             };
             let _ = self.depot.help(refresh);
         }
-        self.profile(&id);
+        let known = self.depot.entries.get(&id);
+        if known.is_some_and(|entry| entry.facts.profile.is_none()) {
+            self.profile(&id);
+        }
     }
 }
 

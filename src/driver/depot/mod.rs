@@ -16,10 +16,12 @@ mod admin;
 mod errands;
 mod nodes;
 mod sets;
+mod upkeep;
 
+use super::settings;
 use super::token::Owner;
 use super::worker::Worker;
-use crate::base::{FunctionName, PackageSet};
+use crate::base::{FunctionName, PackageSet, Time};
 use crate::config::Config;
 use crate::engine::{Event, Wanted};
 use crate::host::helper::{Full, Helpers};
@@ -56,6 +58,13 @@ pub(super) struct Depot {
     helpers: Helpers<Told>,
     helped: Option<Handle>,
     told: Vec<Told>,
+    orders: Vec<admin::Order>,
+    /// Everything that was added is on the disk.
+    is_settled: bool,
+    is_settling: bool,
+    upkeep_due: Time,
+    /// Something was measured that the engine does not know yet.
+    weights_are_new: bool,
 }
 
 /// What a helper found or did.
@@ -64,6 +73,7 @@ pub(super) enum Told {
     Set(sets::Told),
     Node(nodes::Told),
     Errand(errands::Told),
+    Upkeep(upkeep::Told),
 }
 
 /// What the depot is opened with.
@@ -88,7 +98,7 @@ impl Depot {
         Ok(Self {
             store,
             tool: None,
-            own_tool: own_tool(config),
+            own_tool: settings::own_tool(config),
             interpreter: opening.interpreter.program().to_path_buf(),
             entries: entries.map(|entry| (entry.id.clone(), entry)).collect(),
             sets: BTreeMap::new(),
@@ -97,6 +107,11 @@ impl Depot {
             helpers: Helpers::start("packages", HELPERS, JOBS_MAX)?,
             helped: None,
             told: Vec::new(),
+            orders: Vec::new(),
+            is_settled: false,
+            is_settling: false,
+            upkeep_due: Time::ZERO,
+            weights_are_new: false,
         })
     }
 
@@ -159,17 +174,6 @@ fn order_of(version: &str) -> Vec<i64> {
     order
 }
 
-/// Where uv is kept once it was fetched: one for all workers of a user.
-fn own_tool(config: &Config) -> PathBuf {
-    let is_installed = config.home.state.starts_with("/var/lib");
-    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let cache = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
-    match cache.filter(|cache| cache.is_absolute() && !is_installed) {
-        Some(cache) => cache.join("olworker/tool"),
-        None => config.packages.dir.join("tool"),
-    }
-}
-
 impl Worker {
     /// Listens to the depot's helpers.
     pub(super) fn watch_depot(&mut self) -> io::Result<()> {
@@ -193,6 +197,7 @@ impl Worker {
                 Told::Set(told) => self.set_told(told),
                 Told::Node(told) => self.node_told(told),
                 Told::Errand(told) => self.errand_told(told),
+                Told::Upkeep(told) => self.upkeep_told(told),
             }
         }
         self.depot.told = told;

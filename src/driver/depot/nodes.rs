@@ -112,6 +112,10 @@ impl Worker {
         let Some(entries) = self.entries_of_node(node) else {
             return self.told.push_back(Event::InstallFailed { wanted });
         };
+        if let Some(why) = self.unfit(node, &entries) {
+            log::info!("no zygote is made: {why}");
+            return self.told.push_back(Event::InstallFailed { wanted });
+        }
         let packages = PackageSet::new(entries.iter().map(Entry::package).collect());
         if self.depot.nodes.contains_key(&packages) {
             let packages = Box::new(packages);
@@ -131,6 +135,17 @@ impl Worker {
         if self.depot.help(compose).is_err() {
             self.told.push_back(Event::InstallFailed { wanted });
         }
+    }
+
+    /// Why a zygote that imports a node's own packages would be of no use, as profiles found.
+    fn unfit(&self, node: NodeId, entries: &[Entry]) -> Option<String> {
+        let own = &self.engine.tree().node(node).packages;
+        let is_own = |entry: &&Entry| own.iter().any(|it| it.name() == entry.facts.name);
+        entries.iter().filter(is_own).find_map(|entry| {
+            let profile = entry.facts.profile.as_ref()?;
+            let is_unfit = !profile.why.is_empty();
+            is_unfit.then(|| format!("{}: {}", entry.package(), profile.why))
+        })
     }
 
     /// In the versions of the function that wants the node, else the newest.

@@ -12,7 +12,6 @@
 use super::errands::Purpose;
 use super::{Depot, SETS_MAX, Told as DepotTold};
 use crate::base::{PackageSet, Time};
-use crate::driver::front::Client;
 use crate::driver::worker::Worker;
 use crate::engine::{Event, Wanted};
 use crate::host::packages::{
@@ -26,6 +25,38 @@ use std::time::Duration;
 /// A failure is the answer to everybody who asks within this time, doubled with each in a row.
 const REMEMBERED: Duration = Duration::from_secs(4);
 const REMEMBERED_MAX: Duration = Duration::from_mins(4);
+
+/// What installers say, and what can be done about it.
+const REMEDIES: [(&str, &str); 7] = [
+    (
+        "was not found in the",
+        "check the name, and [packages] index_url",
+    ),
+    (
+        "No matching distribution",
+        "check the name and version, and [packages] index_url",
+    ),
+    (
+        "unsatisfiable",
+        "ask for versions that go together and exist",
+    ),
+    (
+        "Hash mismatch",
+        "the file is not the one that was hashed: check the index, or hash it anew",
+    ),
+    (
+        "DO NOT MATCH THE HASHES",
+        "check the index, or hash the file anew",
+    ),
+    (
+        "Failed to build",
+        "ask for a version that has a wheel, or add what its build needs to the base",
+    ),
+    (
+        "error sending request",
+        "is the index reachable? ([packages] index_url, proxies)",
+    ),
+];
 
 /// One exact version, and the hashes its file may have.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,7 +72,6 @@ pub(super) struct Request {
     pub(super) requirements: Arc<Requirements>,
     pub(super) state: State,
     pub(super) waiting: Vec<Wanted>,
-    pub(super) clients: Vec<Client>,
     failures: u32,
 }
 
@@ -113,7 +143,7 @@ impl Depot {
         }
         let idle = self.sets.iter().find(|(_, request)| {
             let ended = matches!(request.state, State::Failed { .. });
-            ended && request.waiting.is_empty() && request.clients.is_empty()
+            ended && request.waiting.is_empty()
         });
         if let Some(key) = idle.map(|(key, _)| *key) {
             self.sets.remove(&key);
@@ -154,7 +184,6 @@ impl Worker {
             requirements,
             state: State::Looking,
             waiting: wanted.into_iter().collect(),
-            clients: Vec::new(),
             failures: 0,
         };
         self.depot.sets.insert(key, request);
@@ -320,7 +349,6 @@ impl Worker {
             entries: ids.clone(),
         };
         let waiting = core::mem::take(&mut request.waiting);
-        let clients = core::mem::take(&mut request.clients);
         for wanted in waiting {
             if let Wanted::Function { function, .. } = wanted {
                 self.record_function(function);
@@ -328,9 +356,6 @@ impl Worker {
             let packages = Box::new(packages.clone());
             self.told
                 .push_back(Event::InstallFinished { wanted, packages });
-        }
-        for client in clients {
-            self.answer_installed(client, key);
         }
         // Its view was made before they had their bytecode.
         let late = entries.iter().filter(|entry| !entry.facts.compiled);
@@ -345,6 +370,7 @@ impl Worker {
         let Some(request) = self.depot.sets.get_mut(&key) else {
             return;
         };
+        let why = with_remedy(why);
         log::warn!("packages could not be installed: {why}");
         let doubled = REMEMBERED * (1 << request.failures.min(16));
         request.failures += 1;
@@ -353,12 +379,16 @@ impl Worker {
             until: self.now + doubled.min(REMEMBERED_MAX),
         };
         let waiting = core::mem::take(&mut request.waiting);
-        let clients = core::mem::take(&mut request.clients);
         let failed = |wanted| Event::InstallFailed { wanted };
         self.told.extend(waiting.into_iter().map(failed));
-        for client in clients {
-            self.refuse_install(client, key);
-        }
         self.hear_engine();
+    }
+}
+
+/// The reason, and what to do about it where that is known.
+fn with_remedy(why: String) -> String {
+    match REMEDIES.iter().find(|(said, _)| why.contains(said)) {
+        Some((_, remedy)) => format!("{why}\n({remedy})"),
+        None => why,
     }
 }

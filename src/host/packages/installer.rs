@@ -104,12 +104,12 @@ impl Mode {
 
     /// What to try after this one failed, saying this.
     pub fn next(self, said: &str) -> Option<Self> {
+        let needs_build = NEEDS_BUILD.iter().any(|words| said.contains(words));
         match self {
+            // What lies in the directories is meant, even where an index has a wheel of that name.
+            Self::Links if needs_build => Some(Self::Builds),
             Self::Links => Some(Self::Wheels),
-            Self::Wheels => {
-                let needs_build = NEEDS_BUILD.iter().any(|words| said.contains(words));
-                needs_build.then_some(Self::Builds)
-            }
+            Self::Wheels => needs_build.then_some(Self::Builds),
             Self::Builds => None,
         }
     }
@@ -619,6 +619,7 @@ mod tests {
             None
         );
         assert_eq!(Mode::Links.next("whatever"), Some(Mode::Wheels));
+        assert_eq!(Mode::Links.next(needs), Some(Mode::Builds));
         assert_eq!(Mode::Builds.next(needs), None);
     }
 

@@ -18,7 +18,7 @@ pub(super) const LINKS_MAX: usize = 16;
 /// Where they are mounted.
 pub(super) const LINKS: &str = "/host/links";
 /// What uv and build tools read besides, handed on as it is.
-const HANDED_ON: [&str; 20] = [
+const HANDED_ON: [&str; 21] = [
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "ALL_PROXY",
@@ -39,6 +39,7 @@ const HANDED_ON: [&str; 20] = [
     "UV_CONCURRENT_DOWNLOADS",
     "UV_CONCURRENT_BUILDS",
     "PIP_DEFAULT_TIMEOUT",
+    "PIP_RETRIES",
 ];
 const CERTIFICATES: [&str; 4] = [
     "SSL_CERT_FILE",

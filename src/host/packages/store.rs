@@ -28,6 +28,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// Of a file of facts, or of a set.
@@ -242,16 +243,11 @@ impl Store {
         self.write_json(&self.facts_of(&entry.id), &entry.facts)
     }
 
-    /// Has the disk catch up with everything that was added, and says so in the facts. Blocks.
-    pub fn settle(&self, entries: &mut [Entry]) -> io::Result<()> {
+    /// Has the disk catch up with everything that was added. Blocks.
+    pub fn settle(&self) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(&self.root, flags, Mode::empty())?;
-        rustix::fs::syncfs(&directory)?;
-        for entry in entries {
-            entry.facts.boot = None;
-            self.keep_facts(entry)?;
-        }
-        Ok(())
+        Ok(rustix::fs::syncfs(&directory)?)
     }
 
     /// The view of these packages, made unless it is there. Blocks.
@@ -348,6 +344,15 @@ impl Store {
         Ok(())
     }
 
+    /// Empties the installer's cache when it has grown too large. Blocks; nobody may be using it.
+    pub fn bound_cache(&self, bytes_max: u64) -> io::Result<()> {
+        let cache = self.work().join("cache");
+        if cache.is_dir() && size_of(&cache, DEPTH_MAX)? > bytes_max {
+            fs::remove_dir_all(cache)?;
+        }
+        Ok(())
+    }
+
     /// A new empty directory in work.
     pub fn unfinished(&self, name: &str) -> io::Result<PathBuf> {
         for number in 0..u32::MAX {
@@ -385,6 +390,21 @@ fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
+}
+
+/// What the files below a directory take; those that have other names elsewhere take nothing.
+fn size_of(directory: &Path, depth: usize) -> io::Result<u64> {
+    let mut bytes = 0;
+    for found in fs::read_dir(directory)? {
+        let found = found?;
+        let metadata = found.metadata()?;
+        if metadata.is_dir() && depth > 0 {
+            bytes += size_of(&found.path(), depth - 1)?;
+        } else if metadata.is_file() && metadata.nlink() == 1 {
+            bytes += metadata.size();
+        }
+    }
+    Ok(bytes)
 }
 
 /// Links every file of `from` below `into`; what is there already stays.
@@ -434,4 +454,129 @@ fn tell_apart(view: &Path, digest: [u8; 32]) -> io::Result<()> {
 fn boot_id() -> String {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     id.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Bed(PathBuf);
+
+    impl Bed {
+        fn new(name: &str) -> Self {
+            let root = std::env::temp_dir().join(format!("ol-store-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&root);
+            Self(root)
+        }
+
+        fn open(&self) -> (Store, Vec<Entry>) {
+            Store::open(&self.0, "python3-x").unwrap()
+        }
+
+        /// What an installer would leave: one package with one module.
+        fn installed(&self, store: &Store, name: &str, version: &str) -> PathBuf {
+            let target = store.unfinished("target").unwrap();
+            let info = target.join(format!("{name}-{version}.dist-info"));
+            fs::create_dir(&info).unwrap();
+            fs::write(target.join(format!("{name}.py")), "").unwrap();
+            let metadata = format!("Name: {name}\nVersion: {version}\n\n");
+            fs::write(info.join("METADATA"), metadata).unwrap();
+            let empty = "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU";
+            let record = format!(
+                "{name}.py,sha256={empty},0\n{name}-{version}.dist-info/METADATA,,\n\
+                 {name}-{version}.dist-info/RECORD,,\n"
+            );
+            fs::write(info.join("RECORD"), record).unwrap();
+            target
+        }
+    }
+
+    impl Drop for Bed {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_store_is_found_again_and_what_was_not_finished_is_not() {
+        let bed = Bed::new("again");
+        let (store, entries) = bed.open();
+        assert!(entries.is_empty());
+        let one = store
+            .adopt(&bed.installed(&store, "one", "1.0"), "one")
+            .unwrap();
+        let two = store
+            .adopt(&bed.installed(&store, "one", "2.0"), "one")
+            .unwrap();
+        assert!(
+            store
+                .adopt(&bed.installed(&store, "x", "1"), "one")
+                .is_err(),
+            "another package"
+        );
+        let set = Set {
+            requirements: "one\n".to_owned(),
+            packages: vec![two.id.clone()],
+        };
+        let key: RequirementsKey = "0".repeat(32).parse().unwrap();
+        store.keep_set(key, &set).unwrap();
+        // Killed between its two steps: a directory without facts, and facts without a directory.
+        fs::create_dir(store.root.join("store/half-1-00")).unwrap();
+        fs::write(store.facts_of(&EntryId("gone-1-00".to_owned())), "{}").unwrap();
+        let (store, entries) = bed.open();
+        assert_eq!(entries, [one.clone(), two.clone()]);
+        assert!(!store.root.join("store/half-1-00").exists());
+        assert_eq!(store.set(key), Some(set));
+        store.remove(&two.id).unwrap();
+        assert_eq!(store.set(key), None, "a set without its packages is none");
+        assert_eq!(bed.open().1, [one]);
+    }
+
+    #[test]
+    fn what_another_boot_added_is_checked_once() {
+        let bed = Bed::new("boot");
+        let (store, _) = bed.open();
+        let mut whole = store
+            .adopt(&bed.installed(&store, "one", "1.0"), "one")
+            .unwrap();
+        let mut harmed = store
+            .adopt(&bed.installed(&store, "two", "1.0"), "two")
+            .unwrap();
+        for entry in [&mut whole, &mut harmed] {
+            entry.facts.boot = Some("another".to_owned());
+            store.keep_facts(entry).unwrap();
+        }
+        fs::write(store.directory_of(&harmed.id).join("two.py"), "torn").unwrap();
+        let (_, entries) = bed.open();
+        assert_eq!(entries, [whole]);
+        assert!(!store.directory_of(&harmed.id).exists());
+    }
+
+    #[test]
+    fn a_view_holds_its_packages_and_no_other() {
+        let bed = Bed::new("view");
+        let (store, _) = bed.open();
+        let one = store
+            .adopt(&bed.installed(&store, "one", "1.0"), "one")
+            .unwrap();
+        let two = store
+            .adopt(&bed.installed(&store, "two", "1.0"), "two")
+            .unwrap();
+        let both = store.compose(&[two.clone(), one.clone()]).unwrap();
+        let alone = store.compose(core::slice::from_ref(&one)).unwrap();
+        assert_eq!(store.compose(&[one, two]).unwrap(), both, "made once");
+        let has = |view: &View, name: &str| view.path.join(name).is_file();
+        assert!(has(&both, "one.py") && has(&both, "two.py"));
+        assert!(has(&alone, "one.py") && !has(&alone, "two.py"));
+        let modified = |view: &View| fs::metadata(&view.path).unwrap().modified().unwrap();
+        assert_ne!(
+            modified(&both),
+            modified(&alone),
+            "interpreters tell them apart"
+        );
+        store
+            .keep_views(&BTreeSet::from([alone.path.clone()]))
+            .unwrap();
+        assert!(alone.path.exists() && !both.path.exists());
+    }
 }

@@ -1,0 +1,113 @@
+//! Wheels made here: what an index would have, in a directory.
+
+use sha2::{Digest as _, Sha256};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{Cursor, Write as _};
+use std::path::{Path, PathBuf};
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// A wheel to be.
+pub struct Wheel<'a> {
+    pub name: &'a str,
+    pub version: &'a str,
+    /// Path and text.
+    pub files: &'a [(&'a str, &'a str)],
+    pub requires: &'a [&'a str],
+    /// What `entry_points.txt` says.
+    pub entry_points: &'a str,
+    /// A file whose line in RECORD is of another content.
+    pub lies_about: Option<&'a str>,
+}
+
+impl<'a> Wheel<'a> {
+    pub fn new(name: &'a str, version: &'a str, files: &'a [(&'a str, &'a str)]) -> Self {
+        Self {
+            name,
+            version,
+            files,
+            requires: &[],
+            entry_points: "",
+            lies_about: None,
+        }
+    }
+
+    /// Writes it into a directory; its sha256.
+    pub fn write(&self, directory: &Path) -> String {
+        std::fs::create_dir_all(directory).unwrap();
+        let info = format!("{}-{}.dist-info", self.name, self.version);
+        let mut metadata = format!(
+            "Metadata-Version: 2.1\nName: {}\nVersion: {}\n",
+            self.name, self.version
+        );
+        for required in self.requires {
+            writeln!(metadata, "Requires-Dist: {required}").unwrap();
+        }
+        let wheel =
+            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n";
+        let mut files: Vec<(String, String)> = Vec::new();
+        for (path, text) in self.files {
+            files.push(((*path).to_owned(), (*text).to_owned()));
+        }
+        files.push((format!("{info}/METADATA"), metadata));
+        files.push((format!("{info}/WHEEL"), wheel.to_owned()));
+        if !self.entry_points.is_empty() {
+            files.push((
+                format!("{info}/entry_points.txt"),
+                self.entry_points.to_owned(),
+            ));
+        }
+        let mut record = String::new();
+        for (path, text) in &files {
+            let is_lie = self.lies_about == Some(path);
+            let hashed = if is_lie { "something else" } else { text };
+            let hash = base64(&Sha256::digest(hashed));
+            writeln!(record, "{path},sha256={hash},{}", hashed.len()).unwrap();
+        }
+        writeln!(record, "{info}/RECORD,,").unwrap();
+        files.push((format!("{info}/RECORD"), record));
+        let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+        for (path, text) in &files {
+            writer
+                .start_file(path, SimpleFileOptions::default())
+                .unwrap();
+            writer.write_all(text.as_bytes()).unwrap();
+        }
+        let bytes = writer.finish().unwrap().into_inner();
+        let name = format!("{}-{}-py3-none-any.whl", self.name, self.version);
+        File::create(directory.join(name))
+            .unwrap()
+            .write_all(&bytes)
+            .unwrap();
+        Sha256::digest(&bytes)
+            .iter()
+            .fold(String::new(), |mut text, byte| {
+                write!(text, "{byte:02x}").unwrap();
+                text
+            })
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    let bit = |at: usize| {
+        bytes
+            .get(at / 8)
+            .is_some_and(|byte| byte >> (7 - at % 8) & 1 == 1)
+    };
+    let digit =
+        |start: usize| (start..start + 6).fold(0, |six, at| six << 1 | usize::from(bit(at)));
+    (0..bytes.len() * 8)
+        .step_by(6)
+        .map(|start| ALPHABET[digit(start)] as char)
+        .collect()
+}
+
+/// A directory of this test's own.
+pub fn directory(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("olworker-wheels-{name}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&path);
+    path
+}
