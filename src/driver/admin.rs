@@ -6,7 +6,7 @@ use super::streams::Source;
 use super::worker::{Done, Phase, Worker};
 use crate::base::FunctionName;
 use crate::engine::{Engine, NodeView, ZygoteState};
-use crate::host::code::Files;
+use crate::host::code::Registry;
 use crate::host::function_log::{self, Follower};
 use crate::host::log as sink;
 use crate::http::{Code, Problem};
@@ -221,8 +221,8 @@ impl Worker {
         for reader in ready {
             let files = function_log::files(&self.config.home.function_logs(), &reader.name);
             let registry = self.registry.clone();
-            let job = move || Done::Log(reader, read_log(&files, &reader, registry.as_ref()));
-            if self.helpers.submit(job).is_err() {
+            let job = move || Done::Log(reader, read_log(&files, &reader, &registry));
+            if self.registry_helpers().submit(job).is_err() {
                 let problem = Problem::new(Code::Overloaded, "the helpers are busy");
                 self.refuse(reader.client, &problem);
             }
@@ -298,12 +298,9 @@ impl Worker {
 fn read_log(
     files: &[PathBuf; 2],
     reader: &LogReader,
-    registry: Option<&Files>,
+    registry: &Registry,
 ) -> std::io::Result<Option<LogText>> {
-    if !files.iter().any(|file| file.exists())
-        && let Some(registry) = registry
-        && registry.get(&reader.name)?.is_none()
-    {
+    if !files.iter().any(|file| file.exists()) && registry.get(&reader.name)?.is_none() {
         return Ok(None);
     }
     Ok(Some(if reader.follows {

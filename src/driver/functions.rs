@@ -9,21 +9,30 @@
 //!   retiring <----------------------------------------------- absent ------------------+
 //! ```
 //!
-//! The registry is a disk, so helpers look at it; calls that need an answer wait here meanwhile. A
-//! name that is not in the registry leaves nothing behind.
+//! The registry is a disk or a server, so helpers look at it; calls that need an answer wait here
+//! meanwhile: those that could do without no longer than a moment, and not at all while it fails.
+//! A name that is not in the registry leaves nothing behind.
 
 use crate::base::{FunctionName, Slab, Time};
 use crate::config::function::{self, FunctionSettings};
 use crate::engine::{CallKey, FunctionKey};
-use crate::host::code::{Bad, Files, Found, Image, Stamp, Upload, Version};
+use crate::host::code::{
+    Bad, Digest, Entry, Files, Image, Registry, Stamp, Trouble, Upload, Version,
+};
 use crate::host::imports;
 use crate::host::packages::Requirements;
 use crate::wire::text::TextList;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How long a call that could go on with what is known waits for the registry to say whether that
+/// is the newest. A disk answers at once, a server within this, or it is not waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// While the registry fails, what is known counts as fresh for twice as long each time, up to this.
+const DOUBLINGS_MAX: u32 = 5;
 
 /// What every instance finds in its environment; the function's own settings come behind.
 const ENVIRONMENT: [&str; 5] = [
@@ -59,7 +68,10 @@ pub struct Function {
     /// None until it was found for the first time.
     pub code: Option<Code>,
     checked: Time,
-    is_checking: bool,
+    /// Since when somebody looks.
+    looks: Option<Time>,
+    /// Looks that came to nothing since the last that did not.
+    failures: u32,
     waiting: Vec<CallKey>,
 }
 
@@ -71,6 +83,8 @@ pub enum Lookup {
     Known(FunctionKey),
     /// The call waits; this has to be done by a helper, and its result told to `checked`.
     Check(Check),
+    /// Go on with this one; the look is done besides, for calls to come.
+    Beside(FunctionKey, Check),
     /// The call waits for a check that is under way.
     Waits,
     /// There is no place for one more function.
@@ -83,7 +97,7 @@ pub struct Check {
     function: FunctionKey,
     name: FunctionName,
     version: u32,
-    known: Option<Stamp>,
+    known: Option<(Stamp, Digest)>,
 }
 
 /// What a look at the registry found.
@@ -101,8 +115,12 @@ enum Finding {
     /// Nobody could look.
     Nothing,
     Same,
+    /// The same content under another stamp.
+    Restamped(Stamp),
     Code(Box<Code>),
     Bad(String),
+    /// It cannot be said what is there.
+    Unreachable(String),
 }
 
 /// What to do after a check, with the calls that waited for it.
@@ -127,6 +145,8 @@ pub enum Outcome {
     Unusable(String),
     /// Nobody could look, and nothing is known.
     Unlooked,
+    /// It cannot be said whether there is such a function, for this reason.
+    Unreachable(String),
 }
 
 impl Check {
@@ -135,15 +155,20 @@ impl Check {
     }
 
     /// Looks. Blocks: for helpers.
-    pub fn run(self, registry: &Files) -> Checked {
-        let found = match registry.find(&self.name) {
-            Ok(None) => Finding::Absent,
-            Ok(Some(found)) if self.known.as_ref() == Some(&found.stamp) => Finding::Same,
-            Ok(Some(found)) => match load(registry, &self.name, found) {
-                Ok(code) => Finding::Code(Box::new(code)),
-                Err(bad) => Finding::Bad(bad.to_string()),
+    pub fn run(self, registry: &Registry) -> Checked {
+        let stamp = self.known.as_ref().map(|(stamp, _)| stamp);
+        let found = match registry.load(&self.name, stamp, &settings) {
+            Ok(Entry::Absent) => Finding::Absent,
+            Ok(Entry::Same) => Finding::Same,
+            Ok(Entry::Code(loaded)) => match self.known {
+                Some((_, digest)) if loaded.is(digest) => Finding::Restamped(loaded.stamp),
+                _ => match code(loaded.image, loaded.checked, loaded.version, loaded.stamp) {
+                    Ok(code) => Finding::Code(Box::new(code)),
+                    Err(bad) => Finding::Bad(bad.to_string()),
+                },
             },
-            Err(error) => Finding::Bad(format!("the registry cannot be read: {error}")),
+            Err(Trouble::Bad(bad)) => Finding::Bad(bad.to_string()),
+            Err(Trouble::Registry(error)) => Finding::Unreachable(error.to_string()),
         };
         Checked {
             function: self.function,
@@ -154,10 +179,14 @@ impl Check {
 }
 
 /// The code of an entry. Blocks: for helpers.
-pub fn load(registry: &Files, name: &FunctionName, found: Found) -> Result<Code, Bad> {
-    let (image, settings) = registry.load(&found, &settings)?;
-    let version = registry.version_of(name, &image).map_err(Bad::Host)?;
-    code(image, settings, version, found.stamp)
+pub fn load(registry: &Registry, name: &FunctionName) -> Result<Option<Code>, Trouble> {
+    match registry.load(name, None, &settings)? {
+        Entry::Absent | Entry::Same => Ok(None),
+        Entry::Code(loaded) => {
+            let code = code(loaded.image, loaded.checked, loaded.version, loaded.stamp);
+            code.map(Some).map_err(Trouble::Bad)
+        }
+    }
 }
 
 fn code(image: Image, settings: FunctionSettings, version: u64, stamp: Stamp) -> Result<Code, Bad> {
@@ -266,7 +295,7 @@ impl Put {
         let (version, image, settings) = registry.put(&self.name, self.upload, &settings)?;
         let found = registry.find(&self.name).map_err(Bad::Host)?;
         // Removed again at once by somebody else: as if it had been removed a moment later.
-        let stamp = found.map_or_else(Stamp::default, |found| found.stamp);
+        let stamp = Stamp::Files(found.map(|found| found.stamp).unwrap_or_default());
         let code = code(image, settings, version.number, stamp)?;
         Ok((version, code))
     }
@@ -277,6 +306,8 @@ impl Put {
 pub struct Functions {
     slab: Slab<Function>,
     by_name: BTreeMap<FunctionName, FunctionKey>,
+    /// Of whom calls wait for a look though they could do without, and how long.
+    patience: VecDeque<(Time, FunctionKey)>,
     /// How long a look at the registry counts as fresh.
     cache: Duration,
 }
@@ -286,6 +317,7 @@ impl Functions {
         Self {
             slab: Slab::new(functions_max),
             by_name: BTreeMap::new(),
+            patience: VecDeque::new(),
             cache,
         }
     }
@@ -315,35 +347,74 @@ impl Functions {
     /// The function of this name, for the call.
     pub fn lookup(&mut self, name: &FunctionName, call: CallKey, now: Time) -> Lookup {
         let Some(&key) = self.by_name.get(name) else {
-            return self.look_for(name, call);
+            return self.look_for(name, call, now);
         };
         let function = self
             .slab
             .get_mut(key.alike())
             .expect("names lead to living functions");
-        if function.code.is_some() && now.since(function.checked) < self.cache {
+        let fresh_for = self.cache * (1 << function.failures.min(DOUBLINGS_MAX));
+        if function.code.is_some() && now.since(function.checked) < fresh_for {
             return Lookup::Known(key);
         }
-        function.waiting.push(call);
-        if function.is_checking {
-            return Lookup::Waits;
+        // While the registry fails nobody waits for it who can do without.
+        let waits = function.code.is_none() || function.failures == 0;
+        if waits {
+            function.waiting.push(call);
         }
-        function.is_checking = true;
-        Lookup::Check(Check {
+        if function.looks.is_some() {
+            return if waits {
+                Lookup::Waits
+            } else {
+                Lookup::Known(key)
+            };
+        }
+        function.looks = Some(now);
+        let known = function.code.as_ref();
+        let check = Check {
             function: key,
             name: *name,
             version: function.version,
-            known: function.code.as_ref().map(|code| code.stamp.clone()),
-        })
+            known: known.map(|code| (code.stamp.clone(), code.image.digest)),
+        };
+        if !waits {
+            return Lookup::Beside(key, check);
+        }
+        if known.is_some() {
+            self.patience.push_back((now + PATIENCE, key));
+        }
+        Lookup::Check(check)
     }
 
-    fn look_for(&mut self, name: &FunctionName, call: CallKey) -> Lookup {
+    /// The next function whose calls have waited for the registry long enough: they go on with what
+    /// is known. Answers when to come again where there is none.
+    pub fn impatient(&mut self, now: Time) -> Result<(FunctionKey, Vec<CallKey>), Option<Time>> {
+        while let Some(&(due, key)) = self.patience.front() {
+            if due > now {
+                return Err(Some(due));
+            }
+            self.patience.pop_front();
+            let Some(function) = self.slab.get_mut(key.alike()) else {
+                continue;
+            };
+            let looks_long = function.looks.is_some_and(|since| since + PATIENCE <= now);
+            if looks_long && function.code.is_some() {
+                // Those who come until it answers do not wait at all.
+                function.failures = function.failures.max(1);
+                return Ok((key, core::mem::take(&mut function.waiting)));
+            }
+        }
+        Err(None)
+    }
+
+    fn look_for(&mut self, name: &FunctionName, call: CallKey, now: Time) -> Lookup {
         let function = Function {
             name: *name,
             version: 0,
             code: None,
             checked: Time::ZERO,
-            is_checking: true,
+            looks: Some(now),
+            failures: 0,
             waiting: vec![call],
         };
         let Ok(key) = self.slab.insert(function) else {
@@ -382,19 +453,34 @@ impl Functions {
                 outcome: Outcome::Unchanged,
             };
         };
-        function.is_checking = false;
+        function.looks = None;
         function.checked = now;
+        function.failures = match checked.found {
+            Finding::Unreachable(_) => function.failures.saturating_add(1),
+            _ => 0,
+        };
         let calls = std::mem::take(&mut function.waiting);
         let was_known = function.code.is_some();
         let outcome = match checked.found {
             _ if checked.version != function.version => Outcome::Unchanged,
             Finding::Same => Outcome::Unchanged,
+            Finding::Restamped(stamp) => {
+                if let Some(code) = &mut function.code {
+                    code.stamp = stamp;
+                }
+                Outcome::Unchanged
+            }
             Finding::Code(code) => {
                 function.version += 1;
                 function.code = Some(*code);
                 Outcome::Deployed
             }
-            Finding::Bad(why) if was_known => Outcome::Kept(why),
+            Finding::Bad(why) | Finding::Unreachable(why) if was_known => Outcome::Kept(why),
+            Finding::Unreachable(why) => {
+                self.forget(key);
+                self.retired(key);
+                Outcome::Unreachable(why)
+            }
             Finding::Bad(why) => {
                 self.forget(key);
                 self.retired(key);
@@ -434,7 +520,8 @@ impl Functions {
             version: 1,
             code: Some(code),
             checked: now,
-            is_checking: false,
+            looks: None,
+            failures: 0,
             waiting: Vec::new(),
         };
         let key = self.slab.insert(function).ok()?.alike();
@@ -474,7 +561,7 @@ mod tests {
 
     struct Bed {
         root: PathBuf,
-        registry: Files,
+        registry: Registry,
         functions: Functions,
     }
 
@@ -492,9 +579,13 @@ mod tests {
             let functions = Functions::new(4, CACHE);
             Self {
                 root,
-                registry,
+                registry: Registry::Files(registry),
                 functions,
             }
+        }
+
+        fn files(&self) -> &Files {
+            self.registry.files().unwrap()
         }
 
         fn write(&self, name: &str, code: &str) {
@@ -609,9 +700,9 @@ mod tests {
             panic!()
         };
         let looked = check.run(&bed.registry);
-        let mut upload = bed.registry.incoming(1).unwrap();
+        let mut upload = bed.files().incoming(1).unwrap();
         std::io::Write::write_all(&mut upload.file, b"uploaded").unwrap();
-        let (_, code) = Put { name, upload }.run(&bed.registry).unwrap();
+        let (_, code) = Put { name, upload }.run(bed.files()).unwrap();
         let digest = code.image.digest;
         let key = bed.functions.deployed(&name, code, late).unwrap();
         assert!(matches!(
@@ -630,8 +721,8 @@ mod tests {
         fs::write(directory.join("main.py"), "").unwrap();
         let found = |bed: &Bed| {
             let name = FunctionName::new("x").unwrap();
-            let found = bed.registry.find(&name).unwrap().unwrap();
-            let loaded = bed.registry.load(&found, &settings);
+            let found = bed.files().find(&name).unwrap().unwrap();
+            let loaded = bed.files().load(&found, &settings);
             loaded.map_err(|bad| bad.to_string())
         };
         assert!(found(&bed).unwrap_err().contains("f.py is missing"));

@@ -9,13 +9,13 @@
 //! will never get an answer of the old code.
 
 use super::front::Client;
-use super::functions::{self, Code as Loaded, Put};
+use super::functions::{self, Code as NewCode, Put};
 use super::outputs;
 use super::worker::{self, Worker};
 use crate::base::FunctionName;
 use crate::config::words::OnHangup;
 use crate::engine::Event;
-use crate::host::code::{Bad, Files, Listed, Version};
+use crate::host::code::{Bad, Entry, Files, Listed, Loaded, Registry, Trouble, Version};
 use crate::host::log::Moment;
 use crate::http::{Code, Problem};
 use serde_json::{Value, json};
@@ -68,7 +68,7 @@ pub(super) struct Done {
 #[derive(Debug)]
 enum Change {
     Nothing,
-    Code(FunctionName, Box<Loaded>),
+    Code(FunctionName, Box<NewCode>),
     Removed(FunctionName),
 }
 
@@ -78,6 +78,13 @@ fn refused(bad: Bad) -> (Code, String) {
     match bad {
         Bad::Archive(why) => (Code::BadFunction, why),
         Bad::Host(error) => failed(&error),
+    }
+}
+
+fn troubled(trouble: Trouble) -> (Code, String) {
+    match trouble {
+        Trouble::Bad(bad) => refused(bad),
+        Trouble::Registry(error) => failed(&error),
     }
 }
 
@@ -107,11 +114,9 @@ impl Worker {
     fn ask_registry(
         &mut self,
         client: Client,
-        job: impl FnOnce(&Files) -> Outcome + Send + 'static,
+        job: impl FnOnce(&Registry) -> Outcome + Send + 'static,
     ) {
-        let Some(registry) = self.registry.clone() else {
-            return self.read_only(client);
-        };
+        let registry = self.registry.clone();
         let job = move || {
             let (change, answer) = job(&registry);
             worker::Done::Registry(Done {
@@ -120,10 +125,25 @@ impl Worker {
                 answer,
             })
         };
-        if self.helpers.submit(job).is_err() {
+        if self.registry_helpers().submit(job).is_err() {
             let detail = "as many registry operations as there may be are under way";
             self.refuse(client, &Problem::new(Code::Overloaded, detail));
         }
+    }
+
+    /// The same for what takes a directory.
+    fn change_registry(
+        &mut self,
+        client: Client,
+        job: impl FnOnce(&Registry, &Files) -> Outcome + Send + 'static,
+    ) {
+        if self.registry.files().is_none() {
+            return self.read_only(client);
+        }
+        self.ask_registry(client, |registry| {
+            let files = registry.files().expect("looked before the job was made");
+            job(registry, files)
+        });
     }
 
     pub(super) fn list_functions(&mut self, client: Client) {
@@ -175,12 +195,12 @@ impl Worker {
         let network = self.config.sandbox.network;
         self.ask_registry(client, move |registry| {
             let answer = registry
-                .find(&name)
-                .map_err(|error| failed(&error))
-                .and_then(|found| {
-                    let found = found.ok_or_else(missing)?;
-                    let loaded = registry.load(&found, &functions::settings);
-                    let (_, asked) = loaded.map_err(refused)?;
+                .load(&name, None, &functions::settings)
+                .map_err(troubled)
+                .and_then(|entry| {
+                    let Entry::Code(Loaded { checked: asked, .. }) = entry else {
+                        return Err(missing());
+                    };
                     let on_hangup = asked.on_hangup.unwrap_or(limits.on_hangup);
                     let methods = if asked.methods.is_empty() {
                         vec!["*".to_owned()]
@@ -214,7 +234,7 @@ impl Worker {
 
     pub(super) fn remove_function(&mut self, client: Client, name: FunctionName) {
         let logs = Arc::clone(self.outputs.logs());
-        self.ask_registry(client, move |registry| match registry.delete(&name) {
+        self.change_registry(client, move |_, files| match files.delete(&name) {
             Ok(true) => {
                 outputs::lock(&logs).remove(&name);
                 let answer = json!({ "removed": name.as_str() });
@@ -234,7 +254,7 @@ impl Worker {
     }
 
     fn collect(&mut self, client: Client, name: FunctionName, purpose: Purpose) {
-        if self.registry.is_none() {
+        if self.registry.files().is_none() {
             return self.read_only(client);
         }
         if self.uploads.list.len() == UPLOADS_MAX {
@@ -290,9 +310,11 @@ impl Worker {
         let upload = uploads.list.swap_remove(index);
         match upload.purpose {
             Purpose::Code => {
-                self.ask_registry(client, move |registry| put(registry, upload, number));
+                self.change_registry(client, move |_, files| put(files, upload, number));
             }
-            Purpose::Rollback => self.ask_registry(client, move |registry| again(registry, upload)),
+            Purpose::Rollback => self.change_registry(client, move |registry, files| {
+                again(registry, files, upload)
+            }),
         }
     }
 
@@ -348,13 +370,13 @@ fn copy_in(
 }
 
 /// Lets an earlier version serve again: the one the body names, else the one before.
-fn again(registry: &Files, mut upload: Upload) -> Outcome {
+fn again(registry: &Registry, files: &Files, mut upload: Upload) -> Outcome {
     let name = upload.name;
     let number = match wanted_version(&mut upload.body) {
         Ok(number) => number,
         Err(why) => return (Change::Nothing, Err((Code::BadFunction, why))),
     };
-    let outcome = registry
+    let outcome = files
         .rollback(&name, number)
         .map_err(refused)
         .and_then(|version| {
@@ -362,11 +384,8 @@ fn again(registry: &Files, mut upload: Upload) -> Outcome {
                 let why = "no such version is kept (GET /registry/NAME/versions lists them)";
                 (Code::NoSuchFunction, why.to_owned())
             })?;
-            let found = registry
-                .find(&name)
-                .map_err(|error| failed(&error))?
-                .ok_or_else(missing)?;
-            let code = functions::load(registry, &name, found).map_err(refused)?;
+            let code = functions::load(registry, &name).map_err(troubled)?;
+            let code = code.ok_or_else(missing)?;
             let mut answer = version_json(&version);
             answer["name"] = json!(name.as_str());
             Ok((code, answer))
@@ -411,7 +430,7 @@ fn version_json(version: &Version) -> Value {
     })
 }
 
-fn listed_json(registry: &Files, row: &Listed) -> Value {
+fn listed_json(registry: &Registry, row: &Listed) -> Value {
     let version = registry
         .versions(&row.name)
         .ok()

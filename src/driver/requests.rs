@@ -9,9 +9,10 @@ use super::front::{Client, Event as Front, Via};
 use super::functions::{Check, Lookup, Outcome, Resolved};
 use super::settings;
 use super::worker::{Done, Worker};
-use crate::base::{FunctionName, PackageSet};
+use crate::base::{FunctionName, PackageSet, Time};
 use crate::engine::{CallKey, Event, FunctionKey, Packages};
 use crate::host::code::Image;
+use crate::host::helper::Helpers;
 use crate::http::{Code, Method, Problem, Route, bearer};
 
 const WANTS_TOKEN: &str = "send Authorization: Bearer with the token of [http] \
@@ -108,6 +109,10 @@ impl Worker {
             Lookup::Known(function) => self.call_found(call, function),
             Lookup::Waits => {}
             Lookup::Check(check) => self.look(check),
+            Lookup::Beside(function, check) => {
+                self.look(check);
+                self.call_found(call, function);
+            }
             Lookup::Full => {
                 self.refuse_call(call, Code::Overloaded, "as many functions as there may be");
             }
@@ -149,15 +154,31 @@ impl Worker {
 
     /// Has a helper look at the registry.
     fn look(&mut self, check: Check) {
-        let Some(registry) = self.registry.clone() else {
-            let resolved = self.functions.unchecked(&check);
-            return self.resolved(check.function(), resolved);
-        };
+        let registry = self.registry.clone();
         let given_up = check.clone();
         let job = move || Done::Checked(check.run(&registry));
-        if self.helpers.submit(job).is_err() {
+        if self.registry_helpers().submit(job).is_err() {
             let resolved = self.functions.unchecked(&given_up);
             self.resolved(given_up.function(), resolved);
+        }
+    }
+
+    /// Those who may wait for the registry: a server must not hold up what only needs the disk.
+    pub(super) fn registry_helpers(&mut self) -> &mut Helpers<Done> {
+        self.fetchers.as_mut().unwrap_or(&mut self.helpers)
+    }
+
+    /// Calls that have waited for the registry long enough go on. Returns when to come again.
+    pub(super) fn go_on_without_look(&mut self) -> Option<Time> {
+        loop {
+            match self.functions.impatient(self.now) {
+                Ok((function, calls)) => {
+                    for call in calls {
+                        self.call_found(call, function);
+                    }
+                }
+                Err(due) => return due,
+            }
         }
     }
 
@@ -197,6 +218,14 @@ impl Worker {
             Outcome::Unusable(why) => {
                 for call in resolved.calls {
                     self.refuse_call(call, Code::BadFunction, &why);
+                }
+                return;
+            }
+            Outcome::Unreachable(why) => {
+                log::error!(event = "registry-failed"; "the registry: {why}");
+                let detail = format!("the registry cannot be asked: {why}");
+                for call in resolved.calls {
+                    self.refuse_call(call, Code::Overloaded, &detail);
                 }
                 return;
             }

@@ -18,7 +18,7 @@ use super::stats::Stats;
 use super::streams::Streams;
 use super::token::Owner;
 use super::trace::Recorder;
-use super::worker::{Origin, Phase, Worker};
+use super::worker::{self, Origin, Phase, Worker};
 use super::zygotes::Nests;
 use crate::base::{Key, Limits, Time};
 use crate::config::function::FunctionSettings;
@@ -28,7 +28,7 @@ use crate::config::places::{Missing, Places};
 use crate::config::words::{Backend, LogTarget};
 use crate::config::{Config, Machine};
 use crate::engine::Engine;
-use crate::host::code::{Compiler, Files};
+use crate::host::code::{Compiler, Files, Registry, Web};
 use crate::host::family::SlotDefaults;
 use crate::host::helper::Helpers;
 use crate::host::jail::{BaseSpec, Ground, Interpreter, PrivateMounts};
@@ -55,6 +55,9 @@ pub(super) const IO_LIMITS: io::Limits = io::Limits {
 /// Threads for work that blocks, and how much of it may wait.
 const HELPERS: usize = 2;
 const JOBS_MAX: usize = 1024;
+/// The same for a registry on the web.
+const FETCHERS: usize = 4;
+const FETCHES_MAX: usize = 256;
 /// Of what nobody waits for: what is too much is left undone.
 const IDLE_JOBS_MAX: usize = 256;
 /// Of a token file; a token is a line.
@@ -211,9 +214,9 @@ fn too_few(_: OwnedFd) -> Failure {
 }
 
 /// A descriptor of which there is one, told of when it is readable.
-fn watched(io: &mut Io, descriptor: OwnedFd, owner: Owner) -> Result<Handle, Failure> {
+fn watched(io: &mut Io, descriptor: OwnedFd, owner: Owner, index: u32) -> Result<Handle, Failure> {
     let handle = io
-        .add(descriptor, owner.token(Key::<()>::new(0, 0)))
+        .add(descriptor, owner.token(Key::<()>::new(index, 0)))
         .map_err(too_few)?;
     io.watch(handle, Interest::Readable);
     Ok(handle)
@@ -250,13 +253,11 @@ fn assemble(config: Config, origin: Origin, parts: Parts) -> Result<(Worker, Soc
             .listen(listener.descriptor, listener.via, &mut io)
             .map_err(too_few)?;
     }
-    let signals = watched(&mut io, signals.into_descriptor(), Owner::Signals)?;
-    let helpers = Helpers::start("helper", HELPERS, JOBS_MAX).map_err(machine("threads"))?;
-    let finished = helpers.finished_fd().try_clone_to_owned();
-    let finished = finished.map_err(machine("descriptors"))?;
-    let helpers_done = watched(&mut io, finished, Owner::Helper)?;
+    let signals = watched(&mut io, signals.into_descriptor(), Owner::Signals, 0)?;
+    let (helpers, helpers_done) = start_helpers(&mut io, worker::HELPERS, HELPERS, JOBS_MAX)?;
     let idlers = Helpers::start("idler", 1, IDLE_JOBS_MAX).map_err(machine("threads"))?;
     let registry = open_registry(&config)?;
+    let (fetchers, fetchers_done) = start_fetchers(&registry, &mut io)?;
     let limits = Limits::DEFAULT;
     let logs = config.home.function_logs();
     let bytes_max = config.log.function_log_bytes;
@@ -293,6 +294,8 @@ fn assemble(config: Config, origin: Origin, parts: Parts) -> Result<(Worker, Soc
         idlers,
         compiler: compiler(&config),
         registry,
+        fetchers,
+        fetchers_done,
         token,
         signals,
         helpers_done,
@@ -388,18 +391,55 @@ fn compiler(config: &Config) -> Compiler {
     }
 }
 
-/// None where functions come from elsewhere than a directory.
-fn open_registry(config: &Config) -> Result<Option<Files>, Failure> {
-    let RegistryUrl::Files(path) = &config.registry.url else {
-        return Ok(None);
-    };
-    let keep_versions = config.registry.keep_versions as usize;
+/// Threads whose results the loop is told of.
+fn start_helpers(
+    io: &mut Io,
+    index: u32,
+    count: usize,
+    jobs_max: usize,
+) -> Result<(Helpers<worker::Done>, Handle), Failure> {
+    let names = ["helper", "fetcher"];
+    let helpers = Helpers::start(names[index as usize], count, jobs_max);
+    let helpers = helpers.map_err(machine("threads"))?;
+    let finished = helpers.finished_fd().try_clone_to_owned();
+    let finished = finished.map_err(machine("descriptors"))?;
+    let done = watched(io, finished, Owner::Helper, index)?;
+    Ok((helpers, done))
+}
+
+type Fetchers = (Option<Helpers<worker::Done>>, Option<Handle>);
+
+/// Threads that wait for a server, where the registry is one.
+fn start_fetchers(registry: &Registry, io: &mut Io) -> Result<Fetchers, Failure> {
+    if registry.files().is_some() {
+        return Ok((None, None));
+    }
+    let (fetchers, done) = start_helpers(io, worker::FETCHERS, FETCHERS, FETCHES_MAX)?;
+    Ok((Some(fetchers), Some(done)))
+}
+
+/// Where functions come from.
+fn open_registry(config: &Config) -> Result<Registry, Failure> {
     let unprivileged = Unprivileged::Child { id: nobody(config) };
-    let opened = Files::open(path, &config.home.cache, keep_versions, unprivileged);
-    opened.map(Some).map_err(|error| {
-        let path = path.display();
+    let cache = &config.home.cache;
+    let (opened, what) = match &config.registry.url {
+        RegistryUrl::Files(path) => {
+            let keep_versions = config.registry.keep_versions as usize;
+            let opened = Files::open(path, cache, keep_versions, unprivileged);
+            (opened.map(Registry::Files), path.display().to_string())
+        }
+        RegistryUrl::Web(url) => {
+            let opened = Web::http(url, cache, unprivileged);
+            (opened.map(Registry::Web), url.clone())
+        }
+        RegistryUrl::S3(url) => {
+            let opened = Web::s3(url, cache, unprivileged);
+            (opened.map(Registry::Web), url.clone())
+        }
+    };
+    opened.map_err(|error| {
         Failure::Machine(format!(
-            "the registry {path} cannot be used: {error} (check [registry] url, its permissions)"
+            "the registry {what} cannot be used: {error} (check [registry] url, its permissions)"
         ))
     })
 }

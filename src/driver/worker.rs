@@ -30,7 +30,7 @@ use crate::base::{Duration, Time};
 use crate::config::load::Request;
 use crate::config::{Config, Machine};
 use crate::engine::{Effect, Engine, Event, InstanceKey, Sandbox};
-use crate::host::code::{Compiler, Files};
+use crate::host::code::{Compiler, Registry};
 use crate::host::helper::Helpers;
 use crate::host::log as sink;
 use crate::host::sandboxes::Sandboxes;
@@ -41,6 +41,10 @@ use std::collections::VecDeque;
 
 /// What an instance without a connection gets to end by itself, so that its own exit is told.
 pub(super) const CLOSING_GRACE: Duration = Duration::from_millis(100);
+
+/// Of `Owner::Helper`: which of them finished something.
+pub(super) const HELPERS: u32 = 0;
+pub(super) const FETCHERS: u32 = 1;
 
 /// Something a helper finished.
 #[derive(Debug)]
@@ -101,8 +105,10 @@ pub(super) struct Worker {
     /// One thread for what nobody waits for.
     pub(super) idlers: Helpers<()>,
     pub(super) compiler: Compiler,
-    /// None where functions come from elsewhere than a directory.
-    pub(super) registry: Option<Files>,
+    pub(super) registry: Registry,
+    /// For a registry on the web: they may wait for a server.
+    pub(super) fetchers: Option<Helpers<Done>>,
+    pub(super) fetchers_done: Option<Handle>,
     pub(super) token: Option<String>,
 
     pub(super) sandboxes: Sandboxes,
@@ -185,6 +191,7 @@ impl Worker {
             self.outputs.resume(self.now, &mut self.io),
             self.measure(),
             self.retry_streams(),
+            self.go_on_without_look(),
             self.write_trace(),
             self.write_logs(),
             self.watch_errands(),
@@ -248,7 +255,11 @@ impl Worker {
             }
             Owner::Helper => {
                 self.helped();
-                self.io.watch(self.helpers_done, Interest::Readable);
+                let watched = match self.fetchers_done {
+                    Some(fetchers) if key.index() == FETCHERS as usize => fetchers,
+                    _ => self.helpers_done,
+                };
+                self.io.watch(watched, Interest::Readable);
             }
             Owner::Instance => self.line_completed(key.alike(), what),
             Owner::InstanceExit => self.exit_seen(key.alike()),
@@ -268,6 +279,9 @@ impl Worker {
     fn helped(&mut self) {
         let mut done = core::mem::take(&mut self.done);
         self.helpers.collect(&mut done);
+        if let Some(fetchers) = &mut self.fetchers {
+            fetchers.collect(&mut done);
+        }
         self.idlers.collect(&mut Vec::new());
         for done in done.drain(..) {
             match done {

@@ -10,6 +10,7 @@ mod records;
 mod registry;
 mod requests;
 mod rig;
+mod web;
 mod wheels;
 
 /// The same test on each back end.

@@ -17,6 +17,7 @@ pub struct Worker {
     pub directory: PathBuf,
     child: Child,
     options: Vec<String>,
+    environment: Vec<(&'static str, String)>,
 }
 
 /// What came back.
@@ -61,6 +62,15 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// None, and why on stderr, where no worker can run.
 pub fn worker(back_end: &str, overrides: &[&str]) -> Option<Worker> {
+    worker_in(back_end, overrides, &[])
+}
+
+/// The same with variables in its environment.
+pub fn worker_in(
+    back_end: &str,
+    overrides: &[&str],
+    environment: &[(&'static str, String)],
+) -> Option<Worker> {
     if !rustix::process::geteuid().is_root() {
         let _ = writeln!(
             std::io::stderr(),
@@ -82,22 +92,24 @@ pub fn worker(back_end: &str, overrides: &[&str]) -> Option<Worker> {
     let mut options = vec!["http.tcp=".to_owned(), "pool.mem_mb=2000".to_owned()];
     options.push(format!("io.backend={back_end}"));
     options.extend(overrides.iter().map(|&value| value.to_owned()));
-    let child = spawn(&directory, &options);
+    let child = spawn(&directory, &options, environment);
     let mut worker = Worker {
         directory,
         child,
         options,
+        environment: environment.to_vec(),
     };
     worker.until_ready();
     Some(worker)
 }
 
-fn spawn(directory: &Path, options: &[String]) -> Child {
+fn spawn(directory: &Path, options: &[String], environment: &[(&'static str, String)]) -> Child {
     let mut log = fs::File::options();
     let log = log.append(true).create(true);
     let log = log.open(directory.join("worker.out")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_olworker"));
     command.arg("serve").arg("--dir").arg(directory);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     for value in options {
         command.args(["-o", value]);
     }
@@ -135,7 +147,7 @@ impl Worker {
 
     /// Another worker in the same directory, this one being dead.
     pub fn start_again(&mut self) {
-        self.child = spawn(&self.directory, &self.options);
+        self.child = spawn(&self.directory, &self.options, &self.environment);
         self.until_ready();
     }
 

@@ -90,8 +90,13 @@ impl Images {
         fs::create_dir_all(&directory)?;
         for entry in fs::read_dir(&directory)? {
             let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            if !entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                continue;
+            }
+            if entry.file_type()?.is_dir() {
                 fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
             }
         }
         Ok(Self {
@@ -169,6 +174,20 @@ impl Images {
             Ok(()) | Err(Errno::EXIST | Errno::NOTEMPTY) => Ok((Image { digest, path }, checked)),
             Err(error) => Err(Bad::Host(error.into())),
         }
+    }
+
+    /// A file without a name, for what is fetched before it can be unpacked.
+    pub(super) fn spool(&self) -> io::Result<File> {
+        let thread = rustix::thread::gettid().as_raw_nonzero();
+        let path = self.directory.join(format!("{UNFINISHED}{thread}-fetch"));
+        let options = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .clone();
+        let file = options.open(&path)?;
+        fs::remove_file(path)?;
+        Ok(file)
     }
 
     /// How many images there are.

@@ -15,8 +15,13 @@ mod archive;
 mod image;
 mod names;
 mod registry;
+mod s3;
+mod source;
+mod web;
 
 pub use archive::{Bad, Bounds, Format, unpack};
 pub use image::{Check, Compiler, Digest, Image};
 pub use names::put_names;
-pub use registry::{Files, Found, Listed, Stamp, Upload, Version};
+pub use registry::{FileStamp, Files, Found, Listed, Upload, Version};
+pub use source::{Entry, Loaded, Registry, Stamp, Trouble};
+pub use web::Web;

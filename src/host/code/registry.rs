@@ -31,13 +31,13 @@ const SHORT_DIGEST_CHARS: usize = 12;
 
 /// How one knows, without reading it, that an entry is what it was.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Stamp(Vec<(u64, u64, i64, i64)>);
+pub struct FileStamp(Vec<(u64, u64, i64, i64)>);
 
 /// An entry of the registry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Found {
     pub path: PathBuf,
-    pub stamp: Stamp,
+    pub stamp: FileStamp,
     is_directory: bool,
     modified: (i64, i64),
 }
@@ -431,7 +431,7 @@ fn look(path: PathBuf, ending: &str) -> io::Result<Option<Found>> {
     Ok(Some(Found {
         is_directory: data.is_dir(),
         path,
-        stamp: Stamp(files),
+        stamp: FileStamp(files),
         modified,
     }))
 }

@@ -1,0 +1,432 @@
+//! A registry behind HTTP: `http(s)://host/path/NAME.tar.gz` and so on, or a bucket of S3.
+//!
+//! ```text
+//!   look ──▶ NAME.tar.gz ─404─▶ NAME.py ─404─▶ ... ─404─▶ absent
+//!              │ 200              └ the one that was there last time is asked for first, and only
+//!              ▼                    for what is newer (ETag, Last-Modified): 304, nothing to do
+//!            spool (an unlinked file) ──▶ image
+//! ```
+//!
+//! Everything is bounded: time to connect, silence, the whole, the size. What fails in a way that
+//! may pass (no connection, cut off, 429, 5xx) is tried again after a pause; a body that was cut off
+//! goes on where it stopped, if the server vouches with a strong ETag that it is the same one.
+//! Nothing is written there: uploads are refused.
+
+use super::super::unprivileged::Unprivileged;
+use super::archive::Bad;
+use super::image::{Check, Image, Images};
+use super::registry::Listed;
+use super::s3::{Bucket, Signed};
+use crate::base::FunctionName;
+use crate::sys::clock;
+use rustix::event::{Timespec, poll};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use ureq::Agent;
+use ureq::http::HeaderMap;
+use ureq::tls::{RootCerts, TlsConfig};
+
+/// In the order in which they are tried.
+const ENDINGS: [&str; 5] = [".tar.gz", ".py", ".zip", ".tgz", ".tar"];
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// One attempt at one address.
+const WHOLE_WITHIN: Duration = Duration::from_mins(2);
+/// Attempts at one address, and the pauses between them: each is four times the one before.
+const ATTEMPTS_MAX: u32 = 3;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest archive.
+const BYTES_MAX: u64 = 256 << 20;
+const REDIRECTS_MAX: u32 = 4;
+/// An ETag or a date that is longer is not used.
+const VALIDATOR_BYTES_MAX: usize = 512;
+
+/// How one knows, without reading it, that an entry is what it was.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WebStamp {
+    ending: &'static str,
+    etag: Option<String>,
+    modified: Option<String>,
+}
+
+/// What is there of a name.
+#[derive(Debug)]
+pub enum Looked {
+    Absent,
+    /// As it was when the stamp was taken.
+    Same,
+    New(Fetched),
+}
+
+/// An entry that was fetched.
+#[derive(Debug)]
+pub struct Fetched {
+    file: File,
+    pub stamp: WebStamp,
+    pub bytes: u64,
+    pub modified_secs: i64,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// Ends with `/`.
+    Http(String),
+    S3(Bucket),
+}
+
+/// A registry on the web. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Web {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    agent: Agent,
+    place: Place,
+    images: Images,
+    /// What was found so far: nobody can list a registry of HTTP.
+    found: Mutex<BTreeMap<FunctionName, Listed>>,
+}
+
+/// Why an attempt came to nothing.
+enum Failed {
+    /// It may go better soon.
+    ForNow(io::Error),
+    For(io::Error),
+}
+
+fn failed(why: impl Into<String>) -> io::Error {
+    io::Error::other(why.into())
+}
+
+/// What was fetched so far of a body that was cut off.
+#[derive(Default)]
+struct Spool {
+    file: Option<File>,
+    bytes: u64,
+    /// Strong: it is the same body byte for byte.
+    etag: Option<String>,
+}
+
+impl Web {
+    pub fn http(url: &str, cache: &Path, unprivileged: Unprivileged) -> io::Result<Self> {
+        let place = Place::Http(format!("{}/", url.trim_end_matches('/')));
+        Self::open(place, REDIRECTS_MAX, cache, unprivileged)
+    }
+
+    pub fn s3(url: &str, cache: &Path, unprivileged: Unprivileged) -> io::Result<Self> {
+        // A signature is for one address.
+        Self::open(Place::S3(Bucket::open(url)?), 0, cache, unprivileged)
+    }
+
+    fn open(
+        place: Place,
+        redirects: u32,
+        cache: &Path,
+        unprivileged: Unprivileged,
+    ) -> io::Result<Self> {
+        let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier);
+        let agent = Agent::config_builder()
+            .tls_config(tls.build())
+            .http_status_as_error(false)
+            .max_redirects(redirects)
+            .max_redirects_will_error(redirects > 0)
+            .timeout_connect(Some(CONNECT_WITHIN))
+            .timeout_recv_response(Some(ANSWER_WITHIN))
+            .timeout_per_read(Some(SILENCE_MAX))
+            .timeout_global(Some(WHOLE_WITHIN))
+            .user_agent(concat!("olworker/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .new_agent();
+        let images = Images::open(cache.join("code"), unprivileged)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                agent,
+                place,
+                images,
+                found: Mutex::default(),
+            }),
+        })
+    }
+
+    /// Looks for a name; `known` is what was there before. Blocks, for minutes at worst.
+    pub fn look(&self, name: &FunctionName, known: Option<&WebStamp>) -> io::Result<Looked> {
+        let first = known.map(|stamp| stamp.ending);
+        let others = ENDINGS.into_iter().filter(|ending| Some(*ending) != first);
+        for ending in first.into_iter().chain(others) {
+            let known = known.filter(|stamp| stamp.ending == ending);
+            match self.inner.fetch(name, ending, known)? {
+                Looked::Absent => {}
+                looked => {
+                    self.remember(name, &looked);
+                    return Ok(looked);
+                }
+            }
+        }
+        self.found().remove(name);
+        Ok(Looked::Absent)
+    }
+
+    fn found(&self) -> std::sync::MutexGuard<'_, BTreeMap<FunctionName, Listed>> {
+        // A panic elsewhere leaves the map whole.
+        self.inner
+            .found
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, name: &FunctionName, looked: &Looked) {
+        if let Looked::New(fetched) = looked {
+            let listed = Listed {
+                name: *name,
+                bytes: fetched.bytes,
+                modified_secs: fetched.modified_secs,
+            };
+            self.found().insert(*name, listed);
+        }
+    }
+
+    /// What was found so far, by name.
+    pub fn list(&self) -> Vec<Listed> {
+        self.found().values().cloned().collect()
+    }
+
+    /// One function's row.
+    pub fn get(&self, name: &FunctionName) -> io::Result<Option<Listed>> {
+        if let Some(listed) = self.found().get(name) {
+            return Ok(Some(listed.clone()));
+        }
+        self.look(name, None)?;
+        Ok(self.found().get(name).cloned())
+    }
+
+    /// The image of what was fetched, and what `check` says of it.
+    pub fn load<T>(&self, fetched: Fetched, check: Check<'_, T>) -> Result<(Image, T), Bad> {
+        self.inner.images.of_file(fetched.file, check)
+    }
+}
+
+impl Inner {
+    /// One address, as often as it takes.
+    fn fetch(
+        &self,
+        name: &FunctionName,
+        ending: &'static str,
+        known: Option<&WebStamp>,
+    ) -> io::Result<Looked> {
+        let mut spool = Spool::default();
+        let mut pause = FIRST_PAUSE;
+        let mut attempt = 1;
+        loop {
+            let why = match self.try_once(name, ending, known, &mut spool) {
+                Ok(looked) => return Ok(looked),
+                Err(Failed::For(why)) => return Err(why),
+                Err(Failed::ForNow(why)) => why,
+            };
+            if attempt == ATTEMPTS_MAX {
+                return Err(why);
+            }
+            wait(pause);
+            attempt += 1;
+            pause *= 4;
+        }
+    }
+
+    fn try_once(
+        &self,
+        name: &FunctionName,
+        ending: &'static str,
+        known: Option<&WebStamp>,
+        spool: &mut Spool,
+    ) -> Result<Looked, Failed> {
+        let key = format!("{name}{ending}");
+        let Signed { url, headers } = match &self.place {
+            Place::Http(base) => Signed {
+                url: format!("{base}{key}"),
+                headers: Vec::new(),
+            },
+            Place::S3(bucket) => bucket.get(&key, clock::wall()),
+        };
+        let mut request = self.agent.get(url);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let resumes = spool.bytes > 0 && spool.etag.is_some();
+        if let (true, Some(etag)) = (resumes, &spool.etag) {
+            request = request.header("Range", format!("bytes={}-", spool.bytes));
+            request = request.header("If-Range", etag);
+        } else if let Some(known) = known {
+            for (name, value) in [
+                ("If-None-Match", &known.etag),
+                ("If-Modified-Since", &known.modified),
+            ] {
+                if let Some(value) = value {
+                    request = request.header(name, value);
+                }
+            }
+        }
+        let mut answer = request.call().map_err(unreached)?;
+        let headers = answer.headers().clone();
+        match answer.status().as_u16() {
+            404 | 410 => return Ok(Looked::Absent),
+            304 if known.is_some() && !resumes => return Ok(Looked::Same),
+            200 => *spool = Spool::default(),
+            206 if resumes && goes_on(&headers, spool.bytes) => {}
+            206 | 416 => {
+                *spool = Spool::default();
+                return Err(Failed::ForNow(failed("the registry sent another part")));
+            }
+            status @ (401 | 403) => {
+                return Err(Failed::For(failed(format!(
+                    "the registry refuses access: {status} (see its credentials)"
+                ))));
+            }
+            status @ (408 | 429 | 500..=599) => {
+                return Err(Failed::ForNow(failed(format!(
+                    "the registry answers {status}"
+                ))));
+            }
+            status => {
+                return Err(Failed::For(failed(format!(
+                    "the registry answers {status}"
+                ))));
+            }
+        }
+        spool.etag = validator(&headers, "etag").filter(|etag| !etag.starts_with("W/"));
+        let length = answer.body().content_length();
+        let whole = length.map(|length| spool.bytes + length);
+        take(spool, &self.images, &mut answer.body_mut().as_reader())?;
+        if whole.is_some_and(|whole| whole != spool.bytes) {
+            return Err(Failed::ForNow(failed("the registry broke off")));
+        }
+        let modified = validator(&headers, "last-modified");
+        let mut file = spool
+            .file
+            .take()
+            .ok_or(Failed::For(failed("nothing came")))?;
+        file.seek(SeekFrom::Start(0)).map_err(Failed::For)?;
+        Ok(Looked::New(Fetched {
+            file,
+            bytes: spool.bytes,
+            modified_secs: modified.as_deref().and_then(seconds_of).unwrap_or(0),
+            stamp: WebStamp {
+                ending,
+                etag: validator(&headers, "etag"),
+                modified,
+            },
+        }))
+    }
+}
+
+/// Appends a body to what there is of it.
+fn take(spool: &mut Spool, images: &Images, body: &mut impl Read) -> Result<(), Failed> {
+    if spool.file.is_none() {
+        spool.file = Some(images.spool().map_err(Failed::For)?);
+    }
+    let file = spool.file.as_mut().expect("made above");
+    let mut piece = vec![0; 64 * 1024];
+    loop {
+        let count = match body.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(error) => return Err(Failed::ForNow(failed(format!("it broke off: {error}")))),
+        };
+        spool.bytes += count as u64;
+        if spool.bytes > BYTES_MAX {
+            let limit = BYTES_MAX >> 20;
+            return Err(Failed::For(failed(format!(
+                "its archive exceeds {limit} MB"
+            ))));
+        }
+        file.write_all(&piece[..count]).map_err(Failed::For)?;
+    }
+}
+
+/// Nobody answered. What it says names no host: clients may read it.
+fn unreached(error: ureq::Error) -> Failed {
+    let why = match &error {
+        ureq::Error::Timeout(_) => "the registry does not answer in time",
+        ureq::Error::HostNotFound => "the registry's host is not known",
+        ureq::Error::Io(_) | ureq::Error::ConnectionFailed => "the registry cannot be reached",
+        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => "the registry cannot be trusted (TLS)",
+        _ => "the registry does not answer as it should",
+    };
+    log::debug!("{why}: {error}");
+    match error {
+        ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::BadUri(_) => {
+            Failed::For(failed(why))
+        }
+        _ => Failed::ForNow(failed(why)),
+    }
+}
+
+/// Does the part that was sent begin where ours ends?
+fn goes_on(headers: &HeaderMap, bytes: u64) -> bool {
+    let range = headers
+        .get("content-range")
+        .and_then(|value| value.to_str().ok());
+    let start = range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next());
+    start.is_some_and(|start| start.parse() == Ok(bytes))
+}
+
+fn validator(headers: &HeaderMap, name: &str) -> Option<String> {
+    let value = headers.get(name)?.to_str().ok()?;
+    (!value.is_empty() && value.len() <= VALIDATOR_BYTES_MAX).then(|| value.to_owned())
+}
+
+/// `Fri, 28 Nov 2025 11:45:00 GMT` in seconds since 1970.
+fn seconds_of(date: &str) -> Option<i64> {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let mut words = date.split(' ').skip(1);
+    let day: i64 = words.next()?.parse().ok()?;
+    let month = MONTHS.find(words.next()?)? as i64 / 3 + 1;
+    let year: i64 = words.next()?.parse().ok()?;
+    let mut clock = words.next()?.split(':').map(str::parse::<i64>);
+    let mut next = || clock.next()?.ok();
+    let (hour, minute, second) = (next()?, next()?, next()?);
+    // Years from March, as leap days come last then.
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day;
+    let days = days - 719_469;
+    Some(((days * 24 + hour) * 60 + minute) * 60 + second)
+}
+
+/// Helpers may wait; nobody else does meanwhile.
+fn wait(pause: Duration) {
+    if let Ok(pause) = Timespec::try_from(pause) {
+        // Interrupted early: then the next attempt comes early.
+        let _ = poll(&mut [], Some(&pause));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_of_http_are_read() {
+        let at = |text| seconds_of(text);
+        assert_eq!(at("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
+        assert_eq!(at("Tue, 29 Feb 2000 00:00:00 GMT"), Some(951_782_400));
+        assert_eq!(at("Fri, 21 Nov 2025 05:34:23 GMT"), Some(1_763_703_263));
+        assert_eq!(at("yesterday"), None);
+    }
+
+    #[test]
+    fn a_part_counts_where_it_begins() {
+        let mut headers = HeaderMap::new();
+        assert!(!goes_on(&headers, 5));
+        headers.insert("content-range", "bytes 5-9/10".parse().unwrap());
+        assert!(goes_on(&headers, 5) && !goes_on(&headers, 4));
+    }
+}
