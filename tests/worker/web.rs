@@ -318,7 +318,7 @@ fn functions_come_from_s3(back_end: &str) {
         );
         return;
     };
-    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/worker/moto.py");
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/worker/s3_server.py");
     let mut child = Command::new(python)
         .arg(script)
         .stdin(Stdio::piped())

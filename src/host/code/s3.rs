@@ -87,7 +87,8 @@ impl Bucket {
         let inner = if inner.is_empty() {
             "/".to_owned()
         } else {
-            format!("/{}/", encoded(inner, true))
+            // A URL has blanks in percent already; signatures want their own way of it.
+            format!("/{}/", encoded(&decoded(inner), true))
         };
         let (origin, prefix) = match endpoint {
             Some(endpoint) => {
@@ -201,9 +202,9 @@ fn read_secret(path: &Path) -> io::Result<Option<String>> {
 }
 
 /// As SigV4 wants paths: everything but unreserved characters in percent.
-fn encoded(text: &str, keeps_slashes: bool) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
+fn encoded(text: impl AsRef<[u8]>, keeps_slashes: bool) -> String {
+    let mut out = String::new();
+    for &byte in text.as_ref() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
                 out.push(char::from(byte));
@@ -212,6 +213,26 @@ fn encoded(text: &str, keeps_slashes: bool) -> String {
             _ => {
                 let _ = write!(out, "%{byte:02X}");
             }
+        }
+    }
+    out
+}
+
+/// Percents undone where they are some.
+fn decoded(text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [first, behind @ ..] = rest {
+        let digits = behind
+            .get(..2)
+            .and_then(|digits| core::str::from_utf8(digits).ok());
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        if let (b'%', Some(byte)) = (first, byte) {
+            out.push(byte);
+            rest = &behind[2..];
+        } else {
+            out.push(*first);
+            rest = behind;
         }
     }
     out
@@ -285,7 +306,7 @@ mod tests {
         let now = Duration::from_hours(480_000);
         let url = |bucket: &Bucket| bucket.get("f+1.py", now).url;
         assert_eq!(
-            url(&bucket("s3://code/a b/c/", None)),
+            url(&bucket("s3://code/a%20b/c/", None)),
             "https://code.s3.us-east-1.amazonaws.com/a%20b/c/f%2B1.py"
         );
         assert_eq!(

@@ -271,7 +271,7 @@ impl Inner {
                 }
             }
         }
-        let mut answer = request.call().map_err(unreached)?;
+        let mut answer = request.call().map_err(|error| unreached(&error))?;
         let headers = answer.headers().clone();
         match answer.status().as_u16() {
             404 | 410 => return Ok(Looked::Absent),
@@ -349,8 +349,8 @@ fn take(spool: &mut Spool, images: &Images, body: &mut impl Read) -> Result<(), 
 }
 
 /// Nobody answered. What it says names no host: clients may read it.
-fn unreached(error: ureq::Error) -> Failed {
-    let why = match &error {
+fn unreached(error: &ureq::Error) -> Failed {
+    let why = match error {
         ureq::Error::Timeout(_) => "the registry does not answer in time",
         ureq::Error::HostNotFound => "the registry's host is not known",
         ureq::Error::Io(_) | ureq::Error::ConnectionFailed => "the registry cannot be reached",
