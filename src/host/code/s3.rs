@@ -88,7 +88,7 @@ impl Bucket {
             "/".to_owned()
         } else {
             // A URL has blanks in percent already; signatures want their own way of it.
-            format!("/{}/", encoded(&decoded(inner), true))
+            format!("/{}/", encoded(decoded(inner), true))
         };
         let (origin, prefix) = match endpoint {
             Some(endpoint) => {

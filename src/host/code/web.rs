@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   look ──▶ NAME.tar.gz ─404─▶ NAME.py ─404─▶ ... ─404─▶ absent
-//!              │ 200              └ the one that was there last time is asked for first, and only
-//!              ▼                    for what is newer (ETag, Last-Modified): 304, nothing to do
+//!              │ 200        └ the one that was there last time is asked for first, and only for
+//!              ▼              what is newer (ETag, Last-Modified): 304, nothing to do
 //!            spool (an unlinked file) ──▶ image
 //! ```
 //!
@@ -26,9 +26,10 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use ureq::Agent;
 use ureq::http::HeaderMap;
 use ureq::tls::{RootCerts, TlsConfig};
+use ureq::typestate::WithoutBody;
+use ureq::{Agent, RequestBuilder};
 
 /// In the order in which they are tried.
 const ENDINGS: [&str; 5] = [".tar.gz", ".py", ".zip", ".tgz", ".tar"];
@@ -238,6 +239,41 @@ impl Inner {
         }
     }
 
+    /// A request for what is newer than `known`, or for the rest of what is spooled.
+    fn request(
+        &self,
+        key: &str,
+        known: Option<&WebStamp>,
+        spool: Option<&Spool>,
+    ) -> RequestBuilder<WithoutBody> {
+        let Signed { url, headers } = match &self.place {
+            Place::Http(base) => Signed {
+                url: format!("{base}{key}"),
+                headers: Vec::new(),
+            },
+            Place::S3(bucket) => bucket.get(key, clock::wall()),
+        };
+        let mut request = self.agent.get(url);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let (none, modified) = known.map_or((None, None), |known| {
+            (known.etag.as_deref(), known.modified.as_deref())
+        });
+        let range = spool.map(|spool| format!("bytes={}-", spool.bytes));
+        let same = spool.and_then(|spool| spool.etag.as_deref());
+        let conditions = match range.as_deref() {
+            Some(range) => [("Range", Some(range)), ("If-Range", same)],
+            None => [("If-None-Match", none), ("If-Modified-Since", modified)],
+        };
+        for (name, value) in conditions {
+            if let Some(value) = value {
+                request = request.header(name, value);
+            }
+        }
+        request
+    }
+
     fn try_once(
         &self,
         name: &FunctionName,
@@ -245,32 +281,12 @@ impl Inner {
         known: Option<&WebStamp>,
         spool: &mut Spool,
     ) -> Result<Looked, Failed> {
-        let key = format!("{name}{ending}");
-        let Signed { url, headers } = match &self.place {
-            Place::Http(base) => Signed {
-                url: format!("{base}{key}"),
-                headers: Vec::new(),
-            },
-            Place::S3(bucket) => bucket.get(&key, clock::wall()),
-        };
-        let mut request = self.agent.get(url);
-        for (name, value) in headers {
-            request = request.header(name, value);
-        }
         let resumes = spool.bytes > 0 && spool.etag.is_some();
-        if let (true, Some(etag)) = (resumes, &spool.etag) {
-            request = request.header("Range", format!("bytes={}-", spool.bytes));
-            request = request.header("If-Range", etag);
-        } else if let Some(known) = known {
-            for (name, value) in [
-                ("If-None-Match", &known.etag),
-                ("If-Modified-Since", &known.modified),
-            ] {
-                if let Some(value) = value {
-                    request = request.header(name, value);
-                }
-            }
-        }
+        let request = self.request(
+            &format!("{name}{ending}"),
+            known,
+            resumes.then_some(&*spool),
+        );
         let mut answer = request.call().map_err(|error| unreached(&error))?;
         let headers = answer.headers().clone();
         match answer.status().as_u16() {
