@@ -327,17 +327,28 @@ impl Worker {
                     self.tell(Event::FunctionRemoved { function });
                 }
             }
-            Change::Code(name, code) => match self.functions.deployed(&name, *code, self.now) {
-                Some(function) => {
-                    self.deployed(function);
-                    self.prefetch(function);
-                }
-                None => log::warn!("{name} was deployed, but there is no place for it in memory"),
-            },
+            Change::Code(name, code) => self.code_changed(name, *code),
         }
         match done.answer {
             Ok((status, value)) => self.answer_json(done.client, status, &value),
             Err((code, detail)) => self.refuse(done.client, &Problem::new(code, &detail)),
+        }
+    }
+}
+
+impl Worker {
+    /// An upload or a rollback has given a name other code. One that nobody has called costs no
+    /// memory: its first call finds it in the registry.
+    fn code_changed(&mut self, name: FunctionName, code: NewCode) {
+        if self.functions.named(&name).is_none() && code.requirements.is_empty() {
+            return;
+        }
+        match self.functions.deployed(&name, code, self.now) {
+            Some(function) => {
+                self.deployed(function);
+                self.prefetch(function);
+            }
+            None => log::warn!("{name} was deployed, but there is no place for it in memory"),
         }
     }
 }

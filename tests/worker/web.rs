@@ -3,6 +3,7 @@
 use crate::on_both;
 use crate::rig::{worker, worker_in};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -152,11 +153,12 @@ impl Server {
             body.len()
         );
         if !etag.is_empty() {
-            head += &format!("ETag: {etag}\r\n");
+            let _ = write!(head, "ETag: {etag}\r\n");
         }
         if status == 206 {
             let end = start + body.len();
-            head += &format!("Content-Range: bytes {start}-{}/{end}\r\n", end - 1);
+            let last = end - 1;
+            let _ = write!(head, "Content-Range: bytes {start}-{last}/{end}\r\n");
         }
         stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
         if manner == Manner::CutsOff && status == 200 {
