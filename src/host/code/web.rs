@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Everything is bounded: time to connect, silence, the whole, the size. What fails in a way that
-//! may pass (no connection, cut off, 429, 5xx) is tried again after a pause; a body that was cut off
-//! goes on where it stopped, if the server vouches with a strong ETag that it is the same one.
+//! may pass (no connection, cut off, 429, 5xx) is tried again after a pause; a body that was cut
+//! off goes on where it stopped, if the server vouches with a strong ETag that it is the same one.
 //! Nothing is written there: uploads are refused.
 
 use super::super::unprivileged::Unprivileged;
