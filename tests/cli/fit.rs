@@ -165,6 +165,81 @@ fn what_cannot_be_fitted_is_said() {
     }
 }
 
+/// A worker's files, and a trace of many calls of numpy and pandas.
+fn night(scratch: &Scratch) {
+    scratch.write("olworker.toml", "[http]\nunix = \"ol.sock\"\n");
+    let calls =
+        vec![r#"{"t": 5.5, "event": "invocation", "function": "a", "start": "fresh"}"#; 200];
+    scratch.write("trace.jsonl", format!("{RECORDED}{}\n", calls.join("\n")));
+}
+
+fn apply(scratch: &Scratch, more: &[&str]) -> Value {
+    let args = [
+        "trace.jsonl",
+        "--apply",
+        "--config",
+        "olworker.toml",
+        "--memory",
+        "300",
+    ];
+    fit(scratch, &[&args, more].concat())
+}
+
+#[test]
+fn a_better_tree_is_applied_and_rolled_back() {
+    let scratch = Scratch::new();
+    night(&scratch);
+    let told = apply(&scratch, &[]);
+    assert_eq!(
+        (&told["applied"], &told["reloaded"]),
+        (&true.into(), &Value::Null),
+        "{told}"
+    );
+    let fitted = std::fs::read_to_string(scratch.path("tree.json")).unwrap();
+    assert!(fitted.contains("Pandas==2.1.0"), "{fitted}");
+    let again = apply(&scratch, &[]);
+    assert_eq!(again["applied"], false, "{again}");
+    assert!(
+        again["why"]
+            .as_str()
+            .unwrap()
+            .contains("less than the margin"),
+        "{again}"
+    );
+    let rollback = ["--rollback", "--config", "olworker.toml"];
+    assert_eq!(fit(&scratch, &rollback)["rolled_back"], true);
+    let bare = std::fs::read_to_string(scratch.path("tree.json")).unwrap();
+    assert!(!bare.contains("Pandas"), "{bare}");
+    fit(&scratch, &rollback);
+    let back = std::fs::read_to_string(scratch.path("tree.json")).unwrap();
+    assert_eq!(back, fitted, "the tree that went came back");
+}
+
+#[test]
+fn a_tree_stays_where_too_little_is_known_or_nothing_may_be_written() {
+    let scratch = Scratch::new();
+    night(&scratch);
+    scratch.write("trace.jsonl", RECORDED);
+    let told = apply(&scratch, &[]);
+    assert_eq!(told["applied"], false);
+    assert!(
+        told["why"].as_str().unwrap().contains("say too little"),
+        "{told}"
+    );
+    assert!(!scratch.path("tree.json").exists());
+    let rollback = ["fit", "--rollback", "--config", "olworker.toml"];
+    let line = scratch.run(OL, &rollback).failed(1);
+    assert!(line.contains("tree.json.previous"), "{line}");
+    scratch.write("olworker.toml", "[features]\nimport_cache_tree = \"\"\n");
+    let args = ["fit", "trace.jsonl", "--apply", "--config", "olworker.toml"];
+    let line = scratch.run(OL, &args).failed(78);
+    assert!(line.contains("import_cache_tree"), "{line}");
+    let line = scratch
+        .run(OL, &["fit", "--apply", "--margin", "100"])
+        .failed(2);
+    assert!(line.contains("--margin"), "{line}");
+}
+
 fn trials() -> String {
     let list: Value = serde_json::from_str(LIST).unwrap();
     let trial = serde_json::json!({"train": list["calls"], "test": [[0, 1], [2]]});

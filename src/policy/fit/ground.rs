@@ -35,6 +35,8 @@ const SEED: u64 = 0x5EED_0F0A_7EE5_0002;
 #[derive(Debug)]
 pub struct Ground {
     pub cover: Cover,
+    /// Every set that could be a node is a candidate.
+    pub is_whole: bool,
     seen: Vec<f64>,
     imagined: Vec<f64>,
 }
@@ -69,7 +71,8 @@ impl Ground {
         let (seen_calls, imagined_calls) = (calls(&rows), calls(&imagined));
         let index = (Index::new(catalog, &rows), Index::new(catalog, &imagined));
         let mut candidates = Vec::new();
-        for set in sets(catalog, &rows, &imagined, pairs) {
+        let (sets, is_whole) = sets(catalog, &rows, &imagined, pairs);
+        for set in sets {
             let value = objective.value(catalog, &set);
             if value > 0.0 {
                 candidates.push(candidate(set, value, &rows, &index));
@@ -81,6 +84,7 @@ impl Ground {
                 weights,
                 candidates,
             },
+            is_whole: is_whole && rows.len() == workload.demands.len(),
             seen: seen_calls,
             imagined: imagined_calls,
         }
@@ -130,13 +134,13 @@ fn by_weight(catalog: &Catalog, rows: &mut [(&ItemSet, f64)]) {
     });
 }
 
-/// Everything that may be a node, each once, in order.
+/// Everything that may be a node, each once, in order; and whether that is all.
 fn sets(
     catalog: &Catalog,
     rows: &[(&ItemSet, f64)],
     imagined: &[(&ItemSet, f64)],
     pairs: usize,
-) -> Vec<ItemSet> {
+) -> (Vec<ItemSet>, bool) {
     let mut found: BTreeMap<ItemSet, f64> = BTreeMap::new();
     let mut count = |set: ItemSet, calls: f64| {
         if let Some(seen) = found.get_mut(&set) {
@@ -146,7 +150,8 @@ fn sets(
         }
     };
     let mut paired: Vec<(&ItemSet, f64)> = rows.to_vec();
-    if paired.len() > PAIRED_MAX {
+    let mut is_whole = paired.len() <= PAIRED_MAX;
+    if !is_whole {
         by_weight(catalog, &mut paired);
         paired.truncate(PAIRED_MAX);
     }
@@ -174,6 +179,7 @@ fn sets(
         .map(|(set, calls)| (trimmed(catalog, set), calls))
         .filter(|(set, _)| !set.is_empty())
         .collect();
+    is_whole &= found.len() < CANDIDATES_MAX;
     if found.len() > CANDIDATES_MAX {
         found.sort_by_cached_key(|(set, calls)| {
             let worth = calls * catalog.import_ms(set);
@@ -184,7 +190,7 @@ fn sets(
     let mut sets: Vec<ItemSet> = found.into_iter().map(|(set, _)| set).collect();
     sets.sort();
     sets.dedup();
-    sets
+    (sets, is_whole)
 }
 
 /// Intersects on, until nothing new comes up or there are too many.

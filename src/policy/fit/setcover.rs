@@ -72,13 +72,25 @@ fn distinct(smoothings: &[Smoothing]) -> Vec<Smoothing> {
     distinct
 }
 
-/// No tree of so many nodes saves more than this of the workload's import time.
-pub fn bound_ms(catalog: &Catalog, workload: &Workload, nodes: usize) -> f64 {
+/// What no tree of so many nodes can do better on a workload.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bound {
+    /// Import time saved, at most.
+    pub saved_ms: f64,
+    /// False: there were too many sets to look at all of them, so it holds for trees of those that
+    /// were looked at.
+    pub is_proven: bool,
+}
+
+pub fn bound(catalog: &Catalog, workload: &Workload, nodes: usize) -> Bound {
     let mut ground = Ground::new(catalog, workload, &Objective::IMPORTS, Reach::Trace);
     ground.weigh(Smoothing::NONE);
     let count = nodes.saturating_sub(1);
     let chosen = ground.cover.greedy(count);
-    ground.cover.bound(count, &chosen) * workload.calls()
+    Bound {
+        saved_ms: ground.cover.bound(count, &chosen) * workload.calls(),
+        is_proven: ground.is_whole,
+    }
 }
 
 /// The smoothing that serves held-back calls best, for each size.
@@ -311,8 +323,9 @@ mod tests {
         assert!((left(1) - 22.0).abs() < 1e-9);
         assert!((left(2) - 2.0).abs() < 1e-9);
         assert!(left(3).abs() < 1e-9);
-        let bound = bound_ms(&catalog, &workload, 3);
-        assert!((bound - 350.0).abs() < 1e-6, "{bound}");
+        let bound = bound(&catalog, &workload, 3);
+        assert!((bound.saved_ms - 350.0).abs() < 1e-6, "{bound:?}");
+        assert!(bound.is_proven);
     }
 
     #[test]

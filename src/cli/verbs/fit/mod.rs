@@ -5,15 +5,17 @@
 //! ```text
 //! ol fit TRACE            one tree, and what to expect of it          one.rs, report.rs
 //! ol fit --evaluate FILE  algorithms against each other               evaluate.rs
+//! ol fit --apply          the tree of a worker, from its own trace    apply.rs
 //! ```
 
+mod apply;
 mod evaluate;
 mod live;
 mod one;
 mod report;
 mod tree_file;
 
-use crate::cli::definition::{Context, Verb};
+use crate::cli::definition::{Context, Verb, flag};
 use crate::cli::failure::Failure;
 use crate::cli::output::Done;
 use crate::policy::Lookup;
@@ -40,7 +42,7 @@ fn command() -> Command {
                 .value_name("TRACE")
                 .value_parser(value_parser!(PathBuf))
                 .value_hint(ValueHint::AnyPath)
-                .required_unless_present("evaluate")
+                .required_unless_present_any(["evaluate", "apply", "rollback"])
                 .help(
                     "A recorded trace (or a directory of them), a call list, or a dep-trace.json",
                 ),
@@ -55,6 +57,7 @@ fn command() -> Command {
         )
         .args(wishes())
         .args(files())
+        .args(night())
 }
 
 const LONG_ABOUT: &str = "Fit a zygote tree to a trace, and say what to expect of it: what a cold \
@@ -69,7 +72,11 @@ const LONG_ABOUT: &str = "Fit a zygote tree to a trace, and say what to expect o
     cross-validation. `rule0` to `rule4`, `multi` and `multi-count` split the tree step by step \
     as published; `sock2018` is the cache that makes a zygote for every new set.\n\n\
     --evaluate reads {\"packages\": [{\"name\", \"ms\", \"mb\"}, ...], \"trials\": [{\"train\": \
-    calls, \"test\": calls}, ...]}, fits on each train half and scores the test half.";
+    calls, \"test\": calls}, ...]}, fits on each train half and scores the test half.\n\n\
+    --apply reads what the worker recorded, fits a tree to the calls that came first and compares \
+    it with the tree in use on those that came last. Only if cold starts get shorter by the margin \
+    the tree file is replaced by a tree for all calls, and the worker is told. --rollback brings \
+    the tree before back.";
 
 fn wishes() -> [Arg; 4] {
     [
@@ -127,6 +134,30 @@ fn files() -> [Arg; 6] {
     ]
 }
 
+fn night() -> [Arg; 4] {
+    let wholly = ["evaluate", "output", "against", "test", "plot"];
+    [
+        flag(
+            "apply",
+            "Fit to what the worker recorded; replace its tree if that is better",
+        )
+        .conflicts_with_all(wholly),
+        flag("rollback", "Bring back the tree that --apply replaced")
+            .conflicts_with_all(wholly)
+            .conflicts_with_all(["apply", "trace"]),
+        Arg::new("margin")
+            .long("margin")
+            .value_name("PERCENT")
+            .requires("apply")
+            .help("How much shorter cold starts must get for --apply [5]"),
+        path(
+            "config",
+            "FILE",
+            "The worker's configuration [that of -p DIR, or the installed one]",
+        ),
+    ]
+}
+
 fn path(name: &'static str, value: &'static str, help: &'static str) -> Arg {
     Arg::new(name)
         .long(name)
@@ -139,6 +170,12 @@ fn path(name: &'static str, value: &'static str, help: &'static str) -> Arg {
 fn run(matches: &ArgMatches, context: &Context) -> Done {
     if given(matches, "evaluate").is_some() {
         return evaluate::run(matches, context);
+    }
+    if matches.get_flag("rollback") {
+        return apply::rollback(matches, context);
+    }
+    if matches.get_flag("apply") {
+        return apply::apply(matches, context);
     }
     one::run(matches, context)
 }

@@ -72,7 +72,7 @@ pub fn run(matches: &ArgMatches, context: &Context) -> Done {
             forks_per_sec: rate(&night),
             ..Objective::MEASURED
         },
-        bound_ms: setcover::bound_ms(catalog, workload, plan.len()),
+        bound: setcover::bound(catalog, workload, plan.len()),
         against: against
             .as_ref()
             .map(|(name, served, _)| (name.as_str(), *served)),

@@ -4,6 +4,7 @@ use super::live::Served;
 use super::tree_file;
 use crate::policy::Lookup;
 use crate::policy::fit::score::marginal_ms;
+use crate::policy::fit::setcover::Bound;
 use crate::policy::fit::{Algorithm, Catalog, Objective, Plan, Score, Smoothing, Workload, score};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -23,7 +24,7 @@ pub struct Report<'a> {
     pub memory_mb: Option<f64>,
     pub objective: Objective,
     /// No tree of so many nodes saves more import time on the trace.
-    pub bound_ms: f64,
+    pub bound: Bound,
     pub against: Option<(&'a str, Served)>,
     pub test: Option<Tested<'a>>,
 }
@@ -69,10 +70,10 @@ impl Report<'_> {
     /// How far the tree is from the best possible one on the trace, in percent of what that saves.
     fn gap_percent(&self, score: &Score) -> f64 {
         let saved_ms = score.import_ms - score.residual_ms;
-        if self.bound_ms <= 0.0 {
+        if self.bound.saved_ms <= 0.0 {
             return 0.0;
         }
-        f64::max(100.0 * (1.0 - saved_ms / self.bound_ms), 0.0)
+        f64::max(100.0 * (1.0 - saved_ms / self.bound.saved_ms), 0.0)
     }
 
     pub fn json(&self) -> Value {
@@ -93,7 +94,8 @@ impl Report<'_> {
             })),
             "bound": {
                 "saved_ms": score.import_ms - score.residual_ms,
-                "best_possible_ms": self.bound_ms,
+                "best_possible_ms": self.bound.saved_ms,
+                "is_proven": self.bound.is_proven,
                 "within_percent": self.gap_percent(&score),
             },
             "expected": expected.json(),
@@ -159,9 +161,14 @@ impl Report<'_> {
             self.plan.build_ms(self.catalog) / 1e3,
         ));
         line(format!(
-            "within {:.1} % of the best that {} nodes can save on this trace",
+            "within {:.1} % of the best that {} nodes can save on this trace{}",
             self.gap_percent(&score),
             self.plan.len(),
+            if self.bound.is_proven {
+                ""
+            } else {
+                ", of the sets that were looked at"
+            },
         ));
         let name = self.against.map(|(name, _)| name);
         line(expected.text("a cold start on this trace", name));
