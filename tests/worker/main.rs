@@ -10,6 +10,7 @@ mod records;
 mod registry;
 mod requests;
 mod rig;
+mod trees;
 mod uploads;
 mod web;
 mod wheels;

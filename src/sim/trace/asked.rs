@@ -69,6 +69,13 @@ pub struct Calls {
     pub seconds: f64,
 }
 
+impl Calls {
+    /// Whether no call asked for any package.
+    pub fn ask_for_nothing(&self) -> bool {
+        self.sets.iter().all(|(set, _)| set.is_empty())
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Cost {
     import_ms: f64,
@@ -155,16 +162,10 @@ impl Asked {
                 break;
             }
         }
-        let calls = match listed {
+        Ok(match listed {
             Some(calls) => calls,
             None => self.folded(functions),
-        };
-        if calls.sets.iter().all(|(set, _)| set.is_empty()) {
-            let why = "no call in it asks for a package";
-            let error = TraceError::whole(why).remedied("record calls of functions with packages");
-            return Err(error.of(path));
-        }
-        Ok(calls)
+        })
     }
 
     /// Reads the halves of trials.
@@ -293,14 +294,30 @@ impl Asked {
         F: FnMut(&mut Self, &[u8], u64) -> Result<(), String>,
     {
         let mut lines = Lexer::new(bytes);
+        let mut refused: Option<TraceError> = None;
         loop {
             let number = lines.line();
             let Some(text) = lines.text_line(recorded::LINE_BYTES_MAX)? else {
-                return Ok(());
+                break;
             };
-            if !text.trim_ascii().is_empty() {
-                each(self, &text, number).map_err(|why| TraceError::at(number, why))?;
+            if text.trim_ascii().is_empty() {
+                continue;
             }
+            if let Some(error) = refused {
+                return Err(error);
+            }
+            let read = each(self, &text, number);
+            refused = read.err().map(|why| TraceError::at(number, why));
+        }
+        match refused {
+            // A worker may be writing it.
+            Some(_) if lines.is_cut() => {
+                self.notes
+                    .push("the last line is cut off and left out".to_owned());
+                Ok(())
+            }
+            Some(error) => Err(error),
+            None => Ok(()),
         }
     }
 

@@ -21,6 +21,8 @@ pub struct Lexer {
     at: usize,
     len: usize,
     line: u64,
+    /// The last line had no end.
+    is_cut: bool,
 }
 
 impl core::fmt::Debug for Lexer {
@@ -39,11 +41,17 @@ impl Lexer {
             at: 0,
             len: 0,
             line: 1,
+            is_cut: false,
         }
     }
 
     pub fn line(&self) -> u64 {
         self.line
+    }
+
+    /// Whether the file ended within a line that was read.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     pub fn refuse(&self, why: impl Into<String>) -> TraceError {
@@ -283,6 +291,7 @@ impl Lexer {
         loop {
             if self.byte()?.is_none() {
                 self.line += u64::from(!line.is_empty());
+                self.is_cut |= !line.is_empty();
                 return Ok(if line.is_empty() { None } else { Some(line) });
             }
             let rest = &self.buffer[self.at..self.len];

@@ -1,16 +1,16 @@
 //! `ol fit --apply` and `--rollback`: the tree of a worker, changed only for a better one.
 //!
 //! ```text
-//!   the worker's trace -- first part --> a tree --\
-//!                      -- last part -----------------> cold starts of both --- better by the margin?
-//!   the tree in use ------------------------------/             | no: stays, and why
-//!                                                               v yes
+//!   the worker's trace -- first part --> a tree -\
+//!                      -- last part ---------------> cold starts of both -- better by the margin?
+//!   the tree in use ----------------------------/             | no: stays, and why
+//!                                                             v yes
 //!       all of the trace --> a tree --> tree.json (the old one: tree.json.previous) --> SIGHUP
 //! ```
 //!
-//! What is compared was not seen by the tree that is compared: the calls that came last. A tree file
-//! is replaced by a rename, so the worker reads the old one or the new one. The worker takes it as
-//! it takes every changed configuration, and moves its live zygotes over.
+//! What is compared was not seen by the tree that is compared: the calls that came last. A tree
+//! file is replaced by a rename, so the worker reads the old one or the new one. The worker takes
+//! it as it takes every changed configuration, and moves its live zygotes over.
 
 use super::one::{BUILDS, read_calls};
 use super::{algorithms, bad_trace, given, live, lookup, memory, sizes, tree_file};
@@ -78,6 +78,10 @@ pub fn apply(matches: &ArgMatches, context: &Context) -> Done {
         }
         Err(failure) => return Err(failure),
     };
+    if calls.ask_for_nothing() {
+        let why = format!("no call in {} asks for a package", trace.display());
+        return say(context, &file, &Verdict::kept(why, 0.0), None);
+    }
     if let Some(profile) = given(matches, "profile") {
         asked
             .read_profile(profile)

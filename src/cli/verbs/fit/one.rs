@@ -135,6 +135,17 @@ fn read(matches: &ArgMatches, context: &Context) -> Result<Night, Failure> {
     let path = given(matches, "trace").expect("clap wants one of the two");
     let mut asked = Asked::new();
     let calls = read_calls(&mut asked, path, context)?;
+    if calls.ask_for_nothing() {
+        let (what, why) = (
+            path.display().to_string(),
+            "no call in it asks for a package",
+        );
+        return Err(Failure::failed(
+            what,
+            why,
+            "record calls of functions with packages",
+        ));
+    }
     let test = match given(matches, "test") {
         Some(path) => Some(read_calls(&mut asked, path, context)?),
         None => None,
