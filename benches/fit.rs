@@ -114,7 +114,7 @@ fn write_trace(path: &Path) -> std::io::Result<u64> {
     let mut random = Random::new(3);
     let mut file = BufWriter::new(File::create(path)?);
     for function in 0..FUNCTIONS {
-        let packages: Vec<String> = (0..1 + random.below(20))
+        let packages: Vec<String> = (0..=random.below(20))
             .map(|_| format!("\"package-{}==1.0\"", random.below(500)))
             .collect();
         let packages = packages.join(",");
