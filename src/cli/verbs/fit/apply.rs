@@ -13,7 +13,9 @@
 //! it as it takes every changed configuration, and moves its live zygotes over.
 
 use super::one::{BUILDS, read_calls};
-use super::{algorithms, bad_trace, given, live, lookup, memory, sizes, tree_file};
+use super::{
+    algorithms, bad_trace, costs_and_needs, given, live, lookup, memory, sizes, tree_file,
+};
 use crate::cli::client::{self, Client, Request};
 use crate::cli::definition::Context;
 use crate::cli::failure::{Exit, Failure};
@@ -82,11 +84,7 @@ pub fn apply(matches: &ArgMatches, context: &Context) -> Done {
         let why = format!("no call in {} asks for a package", trace.display());
         return say(context, &file, &Verdict::kept(why, 0.0), None);
     }
-    if let Some(profile) = given(matches, "profile") {
-        asked
-            .read_profile(profile)
-            .map_err(|error| bad_trace(&error))?;
-    }
+    costs_and_needs(&mut asked, matches)?;
     let catalog = asked.catalog();
     let workload = asked.workload(&calls);
     if !context.quiet {

@@ -1,6 +1,6 @@
 //! `ol fit --evaluate`: every algorithm at every size on every trial, test halves scored.
 
-use super::{algorithms, bad_trace, given, lookup, memory, sizes};
+use super::{algorithms, bad_trace, costs_and_needs, given, lookup, memory, sizes};
 use crate::cli::definition::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Done, Progress, Table, print, tell};
@@ -52,11 +52,7 @@ pub fn run(matches: &ArgMatches, context: &Context) -> Done {
     }
     let mut asked = Asked::new();
     let read = asked.read_trials(path).map_err(|error| bad_trace(&error))?;
-    if let Some(profile) = given(matches, "profile") {
-        asked
-            .read_profile(profile)
-            .map_err(|error| bad_trace(&error))?;
-    }
+    costs_and_needs(&mut asked, matches)?;
     let catalog = asked.catalog();
     let trials: Vec<Trial> = read
         .iter()

@@ -22,6 +22,7 @@ use crate::policy::Lookup;
 use crate::policy::fit::Algorithm;
 use crate::policy::tree::NODES_MAX;
 use crate::sim::trace::TraceError;
+use crate::sim::trace::asked::Asked;
 use clap::builder::ValueHint;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use std::path::{Path, PathBuf};
@@ -102,13 +103,18 @@ fn wishes() -> [Arg; 4] {
     ]
 }
 
-fn files() -> [Arg; 6] {
+fn files() -> [Arg; 7] {
     [
         path("output", "FILE", "Write the tree there").short('o'),
         path(
             "profile",
             "FILE",
             "Import time and memory of packages, instead of the trace's",
+        ),
+        path(
+            "needs",
+            "FILE",
+            "What packages need, for rules: {NAME: {VERSION: {\"a==1,b==2\": TIMES, ...}}}",
         ),
         path(
             "test",
@@ -236,6 +242,19 @@ fn lookup(matches: &ArgMatches) -> Lookup {
     let name = matches.get_one::<String>("lookup");
     name.and_then(|name| Lookup::parse(name))
         .unwrap_or_default()
+}
+
+/// Costs and needs of packages, where files tell them; notes are for people.
+fn costs_and_needs(asked: &mut Asked, matches: &ArgMatches) -> Done {
+    if let Some(profile) = given(matches, "profile") {
+        let read = asked.read_profile(profile);
+        read.map_err(|error| bad_trace(&error))?;
+    }
+    if let Some(needs) = given(matches, "needs") {
+        let read = asked.read_closures(needs);
+        read.map_err(|error| bad_trace(&error))?;
+    }
+    Ok(())
 }
 
 /// A trace that cannot be used.

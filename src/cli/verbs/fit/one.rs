@@ -2,7 +2,9 @@
 
 use super::evaluate::{self, SIZES};
 use super::report::{Report, Tested};
-use super::{NODES, algorithms, bad_trace, given, live, lookup, memory, sizes, tree_file};
+use super::{
+    NODES, algorithms, bad_trace, costs_and_needs, given, live, lookup, memory, sizes, tree_file,
+};
 use crate::cli::definition::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Done, Progress, print, tell};
@@ -150,11 +152,7 @@ fn read(matches: &ArgMatches, context: &Context) -> Result<Night, Failure> {
         Some(path) => Some(read_calls(&mut asked, path, context)?),
         None => None,
     };
-    if let Some(profile) = given(matches, "profile") {
-        asked
-            .read_profile(profile)
-            .map_err(|error| bad_trace(&error))?;
-    }
+    costs_and_needs(&mut asked, matches)?;
     let catalog = asked.catalog();
     if !context.quiet {
         for note in &asked.notes {

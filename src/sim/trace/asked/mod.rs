@@ -15,15 +15,17 @@
 //! would have served them. Packages are the same when their normalised names and versions are;
 //! they keep the spelling that was read first.
 
+mod functions;
+
 use super::lexer::Lexer;
 use super::recorded::{self, Line};
-use super::{FUNCTIONS_MAX, TraceError, bytes};
+use super::{TraceError, bytes};
 use crate::base::Package;
 use crate::policy::fit::plan::TRACED_FACTOR;
 use crate::policy::fit::{Catalog, Demand, Item, ItemSet, Workload};
 use crate::policy::tree::Weight;
+use functions::{Functions, Quick};
 use serde::Deserialize;
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -56,6 +58,8 @@ pub struct Asked {
     /// By package: what it said it needs, as it said it.
     deps: BTreeMap<u32, Vec<Package>>,
     profile: BTreeMap<Package, Cost>,
+    /// What packages need, as a file told: for each some sets, the most common first.
+    closures: BTreeMap<Package, Vec<Vec<Package>>>,
     /// What was assumed or left out, for a person to read.
     pub notes: Vec<String>,
 }
@@ -106,23 +110,6 @@ struct Listed {
     mb: Option<f64>,
     /// Resident, not traced.
     mem_mb: Option<f64>,
-}
-
-/// As much of a recorded line as a call needs.
-#[derive(Deserialize)]
-struct Quick<'a> {
-    #[serde(borrow)]
-    event: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    function: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    start: Option<Cow<'a, str>>,
-    t: Option<f64>,
-    /// Of calls that were folded.
-    until: Option<f64>,
-    warm: Option<u64>,
-    zygote: Option<u64>,
-    fresh: Option<u64>,
 }
 
 /// A line of the original's dep-trace.json.
@@ -181,6 +168,31 @@ impl Asked {
         Ok(count)
     }
 
+    /// Reads what packages need: `{NAME: {VERSION: {"a==1,b==2": TIMES SEEN, ...}, ...}, ...}`.
+    pub fn read_closures(&mut self, path: &Path) -> Result<usize, TraceError> {
+        type Seen = BTreeMap<String, BTreeMap<String, BTreeMap<String, f64>>>;
+        let (bytes, _) = bytes::open(path).map_err(|error| error.of(path))?;
+        let reader = std::io::BufReader::new(bytes.take(LIST_BYTES_MAX));
+        let seen: Seen = serde_json::from_reader(reader).map_err(|error| {
+            let why = format!("nothing that tells what packages need: {error}");
+            let remedy = r#"write {"pandas": {"2.1.0": {"numpy==1.25.2,pandas==2.1.0": 1}}}"#;
+            TraceError::at(error.line() as u64, why)
+                .remedied(remedy)
+                .of(path)
+        })?;
+        for (name, versions) in &seen {
+            for (version, sets) in versions {
+                let mut sets: Vec<(&String, f64)> = sets.iter().map(|(set, n)| (set, *n)).collect();
+                sets.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(b.0)));
+                let parse = |(set, _): (&String, f64)| set.split(',').map(Package::parse).collect();
+                let package = Package::parse(&format!("{name}=={version}"));
+                self.closures
+                    .insert(package, sets.into_iter().map(parse).collect());
+            }
+        }
+        Ok(self.closures.len())
+    }
+
     /// What packages cost, as the profile says, else the traces, else a guess.
     pub fn catalog(&mut self) -> Catalog {
         let mut items = self.items.clone();
@@ -213,9 +225,7 @@ impl Asked {
             self.notes.push(note);
         }
         for (at, item) in items.iter_mut().enumerate() {
-            if let Some(closure) = self.closure(at as u32) {
-                item.closures = vec![closure];
-            }
+            item.closures = self.closures_of(at as u32);
         }
         Catalog { items }
     }
@@ -406,10 +416,17 @@ impl Asked {
         closed
     }
 
-    /// None where nobody said what it needs.
-    fn closure(&self, at: u32) -> Option<Vec<u32>> {
-        self.deps.get(&at)?;
-        Some(self.closed(&[at]))
+    /// As the file says, else as the trace does; none where nobody said what it needs.
+    fn closures_of(&self, at: u32) -> Vec<Vec<u32>> {
+        if let Some(told) = self.closures.get(&self.names[at as usize]) {
+            let numbers = |set: &Vec<Package>| {
+                let numbers = set.iter().map(|package| self.index.get(package).copied());
+                numbers.collect::<Option<Vec<u32>>>()
+            };
+            return told.iter().filter_map(numbers).collect();
+        }
+        let deps = self.deps.get(&at);
+        deps.map(|_| self.closed(&[at])).into_iter().collect()
     }
 
     /// The package itself, else one of its name.
@@ -655,98 +672,6 @@ fn profile_list(text: &[u8]) -> Result<Vec<Listed>, String> {
         mem_mb: costs.mem_mb,
     });
     Ok(listed.collect())
-}
-
-/// Functions of a line format, while it is read.
-#[derive(Default)]
-struct Functions {
-    index: BTreeMap<String, u32>,
-    slots: Vec<Slot>,
-    /// Slot, and whether the call was cold.
-    sequence: Vec<u32>,
-    time: Option<(f64, f64)>,
-}
-
-/// A function, as long as it asks for the same packages.
-#[derive(Default)]
-struct Slot {
-    set: Option<Vec<u32>>,
-    cold: u64,
-    warm: u64,
-}
-
-impl Functions {
-    /// A call, or all the calls of a function that were folded.
-    fn recorded(&mut self, line: &Quick<'_>) -> Result<(), String> {
-        let name = line.function.as_deref().ok_or("a call of no function")?;
-        let t = line.t.unwrap_or(0.0);
-        for t in [t, line.until.unwrap_or(t)] {
-            if !(t.is_finite() && t >= 0.0) {
-                return Err(format!("`t` is {t} (must not be negative)"));
-            }
-            let (first, last) = self.time.unwrap_or((t, t));
-            self.time = Some((f64::min(first, t), f64::max(last, t)));
-        }
-        if line.event.as_deref() == Some("counts") {
-            let count = |count: Option<u64>| count.unwrap_or(0);
-            let cold = count(line.zygote).saturating_add(count(line.fresh));
-            return self.call(name, cold, count(line.warm));
-        }
-        match line.start.as_deref() {
-            Some("zygote" | "fresh") => self.call(name, 1, 0),
-            _ => self.call(name, 0, 1),
-        }
-    }
-
-    fn call(&mut self, name: &str, cold: u64, warm: u64) -> Result<(), String> {
-        let at = self.slot(name)?;
-        let slot = &mut self.slots[at as usize];
-        slot.cold = slot.cold.saturating_add(cold);
-        slot.warm = slot.warm.saturating_add(warm);
-        for (calls, is_cold) in [(cold, 1), (warm, 0)] {
-            let places = SEQUENCE_MAX - self.sequence.len();
-            let kept = u64::min(calls, places as u64) as usize;
-            self.sequence
-                .extend(core::iter::repeat_n(at << 1 | is_cold, kept));
-        }
-        Ok(())
-    }
-
-    /// A function that asks for something else than before is another one.
-    fn function(&mut self, name: &str, set: Vec<u32>) -> Result<(), String> {
-        let at = self.slot(name)? as usize;
-        let slot = &mut self.slots[at];
-        let is_new = slot.set.as_ref().is_some_and(|known| *known != set);
-        if is_new && slot.cold + slot.warm > 0 {
-            let next = self.room()?;
-            self.index.insert(name.to_owned(), next);
-            self.slots[next as usize].set = Some(set);
-        } else {
-            slot.set = Some(set);
-        }
-        Ok(())
-    }
-
-    fn slot(&mut self, name: &str) -> Result<u32, String> {
-        if let Some(at) = self.index.get(name) {
-            return Ok(*at);
-        }
-        let at = self.room()?;
-        self.index.insert(name.to_owned(), at);
-        Ok(at)
-    }
-
-    fn room(&mut self) -> Result<u32, String> {
-        if self.slots.len() == FUNCTIONS_MAX {
-            return Err(format!("more than {FUNCTIONS_MAX} functions"));
-        }
-        self.slots.push(Slot::default());
-        Ok(self.slots.len() as u32 - 1)
-    }
-
-    fn seconds(&self) -> f64 {
-        self.time.map_or(0.0, |(first, last)| last - first)
-    }
 }
 
 fn list(bytes: bytes::Bytes) -> Result<List, TraceError> {
