@@ -12,9 +12,11 @@ use super::cover::{Cover, Gain};
 use super::future::{Smoothing, folds};
 use super::ground::{Ground, Reach};
 use super::plan::{NODE_MB, Plan, ROOT_MB};
+use super::score::score;
 use super::set::ItemSet;
 use super::workload::{Catalog, Demand, Workload};
 use super::{Objective, Wish};
+use crate::policy::lookup::Lookup;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
@@ -25,6 +27,9 @@ const FOLDS: usize = 3;
 const CLEARLY: f64 = 0.03;
 /// Distinct sets up to which that is chosen by trying.
 const TRIED_MAX: usize = 2_000;
+
+/// How often a tree is made smaller to make room for copies of its busy nodes.
+const COPIES_TRIES: usize = 8;
 
 /// A tree, and how it came about.
 #[derive(Debug, Clone)]
@@ -54,12 +59,38 @@ pub fn fit(catalog: &Catalog, workload: &Workload, wish: &Wish, sizes: &[usize])
         for (at, chosen) in wanted.into_iter().zip(choices) {
             let sets = sets_of(&ground.cover, &chosen);
             let plan = Plan::from_sets(catalog, &sets);
+            let plan = with_room_for_copies(catalog, workload, &ground.cover, wish, plan);
             fitted[at] = Some(Fitted { plan, smoothing });
         }
     }
     let all = fitted.into_iter();
     all.map(|fitted| fitted.expect("every size has a smoothing"))
         .collect()
+}
+
+/// Copies of busy nodes take memory too: with less for nodes, until both fit.
+fn with_room_for_copies(
+    catalog: &Catalog,
+    workload: &Workload,
+    cover: &Cover,
+    wish: &Wish,
+    mut plan: Plan,
+) -> Plan {
+    let Some(memory_mb) = wish.memory_mb.filter(|_| wish.objective.forks_per_sec > 0.0) else {
+        return plan;
+    };
+    for _ in 0..COPIES_TRIES {
+        let score = score(catalog, &plan, workload, Lookup::Best);
+        let replicas = wish.objective.replicas(catalog, &plan, &score);
+        let over_mb = wish.objective.memory_mb(catalog, &plan, &replicas) - memory_mb;
+        if over_mb <= 0.0 {
+            break;
+        }
+        let left_mb = plan.memory_mb(catalog) - over_mb;
+        let chosen = Budget::new(catalog, cover, wish, left_mb).choose(plan.len() - 1);
+        plan = Plan::from_sets(catalog, &sets_of(cover, &chosen));
+    }
+    plan
 }
 
 fn distinct(smoothings: &[Smoothing]) -> Vec<Smoothing> {
@@ -302,10 +333,8 @@ impl<'a> Budget<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::score::score;
     use super::super::workload::tests::{catalog, workload};
     use super::*;
-    use crate::policy::lookup::Lookup;
 
     #[test]
     fn the_sets_that_save_most_are_held() {
@@ -326,6 +355,29 @@ mod tests {
         let bound = bound(&catalog, &workload, 3);
         assert!((bound.saved_ms - 350.0).abs() < 1e-6, "{bound:?}");
         assert!(bound.is_proven);
+    }
+
+    #[test]
+    fn copies_of_busy_nodes_are_within_the_budget() {
+        let catalog = catalog(&[100.0, 80.0, 60.0]);
+        let workload = workload(&catalog, &[&[0], &[0], &[1], &[1], &[2], &[2]]);
+        let busy = Objective {
+            forks_per_sec: 2_000.0,
+            ..Objective::MEASURED
+        };
+        let budget_mb = 420.0;
+        let wish = Wish {
+            memory_mb: Some(budget_mb),
+            objective: busy,
+            calls: workload.calls(),
+            ..Wish::default()
+        };
+        let plan = &fit(&catalog, &workload, &wish, &[64])[0].plan;
+        let score = score(&catalog, plan, &workload, Lookup::Best);
+        let replicas = busy.replicas(&catalog, plan, &score);
+        assert!(replicas.iter().any(|copies| *copies > 1.0), "{replicas:?}");
+        let held = busy.memory_mb(&catalog, plan, &replicas);
+        assert!(held <= budget_mb, "{held} of {budget_mb}: {plan:?}");
     }
 
     #[test]
