@@ -130,6 +130,36 @@ fn the_originals_trace_names_what_is_needed() {
 }
 
 #[test]
+fn needs_are_told_by_a_file() {
+    let scratch = Scratch::new();
+    scratch.write("calls.json", LIST);
+    scratch.write(
+        "needs.json",
+        r#"{"pandas": {"2.1.0": {"numpy==1.26.4,pandas==2.1.0": 9}}}"#,
+    );
+    let rule = [
+        "calls.json",
+        "--needs",
+        "needs.json",
+        "--nodes",
+        "2",
+        "--algorithm",
+        "multi",
+    ];
+    let told = fit(&scratch, &rule);
+    let packages = &told["tree"]["children"][0]["packages"];
+    assert_eq!(
+        *packages,
+        serde_json::json!(["NumPy==1.26.4", "pandas==2.1.0"])
+    );
+    scratch.write("bad.json", "[]");
+    let line = scratch
+        .run(OL, &["fit", "calls.json", "--needs", "bad.json"])
+        .failed(1);
+    assert!(line.contains("what packages need"), "{line}");
+}
+
+#[test]
 fn memory_is_a_budget() {
     let scratch = Scratch::new();
     scratch.write("calls.json", LIST);

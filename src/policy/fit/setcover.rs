@@ -76,7 +76,10 @@ fn with_room_for_copies(
     wish: &Wish,
     mut plan: Plan,
 ) -> Plan {
-    let Some(memory_mb) = wish.memory_mb.filter(|_| wish.objective.forks_per_sec > 0.0) else {
+    let Some(memory_mb) = wish
+        .memory_mb
+        .filter(|_| wish.objective.forks_per_sec > 0.0)
+    else {
         return plan;
     };
     for _ in 0..COPIES_TRIES {

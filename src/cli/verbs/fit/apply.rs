@@ -13,9 +13,7 @@
 //! it as it takes every changed configuration, and moves its live zygotes over.
 
 use super::one::{BUILDS, read_calls};
-use super::{
-    algorithms, bad_trace, costs_and_needs, given, live, lookup, memory, sizes, tree_file,
-};
+use super::{algorithms, costs_and_needs, given, live, lookup, memory, sizes, tree_file};
 use crate::cli::client::{self, Client, Request};
 use crate::cli::definition::Context;
 use crate::cli::failure::{Exit, Failure};
