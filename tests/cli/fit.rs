@@ -235,6 +235,11 @@ fn a_better_tree_is_applied_and_rolled_back() {
     );
     let fitted = std::fs::read_to_string(scratch.path("tree.json")).unwrap();
     assert!(fitted.contains("Pandas==2.1.0"), "{fitted}");
+    let compared = fit(&scratch, &["trace.jsonl", "--config", "olworker.toml"]);
+    assert!(
+        compared["against"].as_str().unwrap().ends_with("tree.json"),
+        "{compared}"
+    );
     let again = apply(&scratch, &[]);
     assert_eq!(again["applied"], false, "{again}");
     assert!(

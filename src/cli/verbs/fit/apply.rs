@@ -140,7 +140,22 @@ pub fn rollback(matches: &ArgMatches, context: &Context) -> Done {
     ))
 }
 
-fn meant(matches: &ArgMatches, context: &Context) -> Result<Meant, Failure> {
+/// The tree that the worker uses now, where it is more than a root.
+pub fn in_use(matches: &ArgMatches, context: &Context) -> Option<(String, Tree)> {
+    let (config, _) = configuration(matches, context).ok()?;
+    let tree = config.features.import_cache_tree.tree.clone();
+    let name = match tree_file_of(&config) {
+        Ok(path) => path.display().to_string(),
+        Err(_) => "the configured tree".to_owned(),
+    };
+    (!tree.is_bare()).then_some((name, tree))
+}
+
+/// And the directory of the worker, where it has one.
+fn configuration(
+    matches: &ArgMatches,
+    context: &Context,
+) -> Result<(Config, Option<PathBuf>), Failure> {
     let own = context.working_directory.join("default-ol");
     let file = given(matches, "config").map(Path::to_path_buf);
     let is_own = own.join("config.toml").exists() && file.is_none();
@@ -152,7 +167,11 @@ fn meant(matches: &ArgMatches, context: &Context) -> Result<Meant, Failure> {
         working_directory: context.working_directory.clone(),
     };
     let loaded = load(&request, machine::this()).map_err(Failure::Configuration)?;
-    let config = loaded.config;
+    Ok((loaded.config, directory))
+}
+
+fn meant(matches: &ArgMatches, context: &Context) -> Result<Meant, Failure> {
+    let (config, directory) = configuration(matches, context)?;
     let unix = || config.http.unix.display().to_string();
     let listening = match (&context.socket, &directory) {
         (Some(socket), _) => Some(socket.clone()),

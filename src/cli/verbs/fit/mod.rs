@@ -124,7 +124,7 @@ fn files() -> [Arg; 7] {
         path(
             "against",
             "FILE",
-            "Compare with this tree [the installed one, where there is one]",
+            "Compare with this tree [the one that the worker uses]",
         ),
         path(
             "csv",

@@ -1,5 +1,6 @@
 //! `ol fit TRACE`: one tree, and what to expect of it.
 
+use super::apply;
 use super::evaluate::{self, SIZES};
 use super::report::{Report, Tested};
 use super::{
@@ -31,7 +32,7 @@ pub fn run(matches: &ArgMatches, context: &Context) -> Done {
     let algorithm = single(matches)?;
     let memory_mb = memory(matches)?;
     let nodes = nodes(matches, memory_mb)?;
-    let present = present(matches)?;
+    let present = present(matches, context)?;
     let night = read(matches, context)?;
     let objective = objective(memory_mb, &night);
     let wish = Wish {
@@ -125,12 +126,12 @@ fn nodes(matches: &ArgMatches, memory_mb: Option<f64>) -> Result<usize, Failure>
     }
 }
 
-/// The tree to compare with: as typed.
-fn present(matches: &ArgMatches) -> Result<Option<(String, Tree)>, Failure> {
-    let Some(path) = given(matches, "against") else {
-        return Ok(None);
-    };
-    Ok(Some((path.display().to_string(), live::read(path)?)))
+/// The tree to compare with: as typed, else the one in use.
+fn present(matches: &ArgMatches, context: &Context) -> Result<Option<(String, Tree)>, Failure> {
+    match given(matches, "against") {
+        Some(path) => Ok(Some((path.display().to_string(), live::read(path)?))),
+        None => Ok(apply::in_use(matches, context)),
+    }
 }
 
 fn read(matches: &ArgMatches, context: &Context) -> Result<Night, Failure> {
