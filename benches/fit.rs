@@ -1,9 +1,8 @@
 //! How fast trees are fitted, and traces read for it.
 //!
-//! `cargo bench --bench fit [-- FILTER]` prints, for a night of 880 calls for 427 packages (about as
-//! many different sets as real ones have) and for one of 10,000 functions, the time of one fit of
-//! 320 nodes by each algorithm; and how many recorded calls are read in a second, with the memory
-//! that this takes at most.
+//! `cargo bench --bench fit [-- FILTER]` prints, for a night of 880 calls for 427 packages and for
+//! one of thousands of different sets, the time of one fit of 320 nodes by each algorithm; and how
+//! many recorded calls are read in a second, with the memory that this takes at most.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 #![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
