@@ -68,7 +68,7 @@ pub(super) struct Done {
 #[derive(Debug)]
 enum Change {
     Nothing,
-    Code(FunctionName, Box<NewCode>),
+    Code(FunctionName, Box<NewCode>, Version),
     Removed(FunctionName),
 }
 
@@ -327,7 +327,10 @@ impl Worker {
                     self.tell(Event::FunctionRemoved { function });
                 }
             }
-            Change::Code(name, code) => self.code_changed(name, *code),
+            Change::Code(name, code, version) => {
+                self.settle_version(version);
+                self.code_changed(name, *code);
+            }
         }
         match done.answer {
             Ok((status, value)) => self.answer_json(done.client, status, &value),
@@ -337,6 +340,17 @@ impl Worker {
 }
 
 impl Worker {
+    /// Has the kept copy of an upload brought to the disk, when somebody has time.
+    fn settle_version(&mut self, version: Version) {
+        let job = move || {
+            if let Err(error) = version.settle() {
+                log::warn!("version {} may not be kept: {error}", version.number);
+            }
+        };
+        // Left to the kernel, then, which does it within half a minute.
+        let _ = self.idlers.submit(job);
+    }
+
     /// An upload or a rollback has given a name other code. One that nobody has called costs no
     /// memory: its first call finds it in the registry.
     fn code_changed(&mut self, name: FunctionName, code: NewCode) {
@@ -363,7 +377,10 @@ fn put(registry: &Files, mut upload: Upload, number: u64) -> Outcome {
         Ok((version, code)) => {
             let mut answer = version_json(&version);
             answer["name"] = json!(name.as_str());
-            (Change::Code(name, Box::new(code)), Ok((200, answer)))
+            (
+                Change::Code(name, Box::new(code), version),
+                Ok((200, answer)),
+            )
         }
         Err(bad) => (Change::Nothing, Err(refused(bad))),
     }
@@ -399,10 +416,13 @@ fn again(registry: &Registry, files: &Files, mut upload: Upload) -> Outcome {
             let code = code.ok_or_else(missing)?;
             let mut answer = version_json(&version);
             answer["name"] = json!(name.as_str());
-            Ok((code, answer))
+            Ok((code, version, answer))
         });
     match outcome {
-        Ok((code, answer)) => (Change::Code(name, Box::new(code)), Ok((200, answer))),
+        Ok((code, version, answer)) => (
+            Change::Code(name, Box::new(code), version),
+            Ok((200, answer)),
+        ),
         Err(problem) => (Change::Nothing, Err(problem)),
     }
 }

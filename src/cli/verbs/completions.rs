@@ -46,3 +46,26 @@ fn run(matches: &ArgMatches, _: &Context) -> Done {
     clap_complete::generate(shell, &mut program, name, &mut script);
     print_bytes(&script)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_verb_is_completed_in_every_shell() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            for (name, mut program, verbs) in [
+                ("ol", definition::ol(), definition::OL),
+                ("olworker", definition::olworker(), definition::OLWORKER),
+            ] {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut program, name, &mut script);
+                let script = String::from_utf8(script).unwrap();
+                for verb in verbs {
+                    let command = (verb.command)();
+                    assert!(script.contains(command.get_name()), "{shell}: {command}");
+                }
+            }
+        }
+    }
+}

@@ -26,6 +26,10 @@ const COMPILED: &str = ".by-";
 const COMPILED_MAX: usize = 4096;
 /// Byte code of one file.
 const BYTE_CODE_BYTES_MAX: u64 = 64 << 20;
+/// Differs from one start of the machine to the next.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// During which one the images here were made.
+const BOOT_MARK: &str = ".boot";
 /// Half-made images begin with this; no digest does.
 const UNFINISHED: &str = ".new-";
 
@@ -86,8 +90,18 @@ pub(super) struct Images {
 
 impl Images {
     /// Opens the store, removing what an earlier worker left half-made.
+    ///
+    /// Images are not synced, for they can be made again: those of before the machine went down may
+    /// be hollow, and go.
     pub(super) fn open(directory: PathBuf, unprivileged: Unprivileged) -> io::Result<Self> {
         fs::create_dir_all(&directory)?;
+        let boot = fs::read_to_string(BOOT_ID)?;
+        let mark = directory.join(BOOT_MARK);
+        if fs::read_to_string(&mark).ok().as_deref() != Some(boot.as_str()) {
+            fs::remove_dir_all(&directory)?;
+            fs::create_dir(&directory)?;
+            fs::write(mark, boot)?;
+        }
         for entry in fs::read_dir(&directory)? {
             let entry = entry?;
             if !entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
@@ -190,16 +204,17 @@ impl Images {
         Ok(file)
     }
 
-    /// How many images there are.
+    /// How many images there are, beside the mark.
     pub(super) fn count(&self) -> io::Result<usize> {
-        Ok(fs::read_dir(&self.directory)?.count())
+        Ok(fs::read_dir(&self.directory)?.count() - 1)
     }
 
     /// Removes every image but those named.
     pub(super) fn keep_only(&self, wanted: &dyn Fn(&str) -> bool) -> io::Result<()> {
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
-            if !wanted(&entry.file_name().to_string_lossy()) {
+            let name = entry.file_name();
+            if name != BOOT_MARK && !wanted(&name.to_string_lossy()) {
                 fs::remove_dir_all(entry.path())?;
             }
         }

@@ -1,9 +1,11 @@
 //! The registry of files: a directory that people and uploads put functions into.
 //!
-//! An upload is written aside, synced, unpacked (which is its check), kept as a version, and only
-//! then renamed to its place: a crash at any byte leaves the old code or the new code. Where a
-//! name has several entries (`NAME.py` beside `NAME.zip`: put there by hand, or by an upload that
-//! died between its rename and the removal of the other), the newest one counts.
+//! An upload is written aside, unpacked (which is its check), synced, kept as a version, and only
+//! then renamed to its place: a crash at any byte leaves the old code or the new code. Two waits
+//! for the disk, the file's and its directory's, are what that takes; the version's copy is synced
+//! later, and its name tells whether it is whole. Where a name has several entries (`NAME.py`
+//! beside `NAME.zip`: put there by hand, or by an upload that died between its rename and the
+//! removal of the other), the newest one counts.
 
 use crate::base::FunctionName;
 
@@ -59,6 +61,17 @@ pub struct Version {
     pub bytes: u64,
     pub uploaded_secs: i64,
     path: PathBuf,
+}
+
+impl Version {
+    /// Brings it to the disk. Blocks.
+    pub fn settle(&self) -> io::Result<()> {
+        match File::open(&self.path) {
+            // Others came since, and it was forgotten.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            file => file?.sync_data(),
+        }
+    }
 }
 
 /// The registry of one directory. Clones share one lock for what changes it.
@@ -157,17 +170,17 @@ impl Files {
         mut upload: Upload,
         check: Check<'_, T>,
     ) -> Result<(Version, Image, T), Bad> {
-        upload.file.sync_data().map_err(Bad::Host)?;
         let file = upload.file.try_clone().map_err(Bad::Host)?;
         let (image, checked) = self.images.of_file(file, check)?;
         upload.file.seek(SeekFrom::Start(0)).map_err(Bad::Host)?;
         let ending = ending_of(&mut upload.file).map_err(Bad::Host)?;
+        // What serves must be whole on the disk before it is found there.
+        upload.file.sync_data().map_err(Bad::Host)?;
         let _one_at_a_time = self.publish.lock().unwrap_or_else(PoisonError::into_inner);
         let version = self
             .keep(name, &upload, image.digest, ending)
             .map_err(Bad::Host)?;
-        self.publish(name, &version.path, ending)
-            .map_err(Bad::Host)?;
+        self.publish(name, &upload, ending).map_err(Bad::Host)?;
         self.forget_old(name).map_err(Bad::Host)?;
         Ok((version, image, checked))
     }
@@ -220,8 +233,9 @@ impl Files {
             .into_iter()
             .find(|ending| !ending.is_empty() && has_ending(&wanted.path, ending))
             .expect("version_of takes no other files");
+        let copy = self.copy_of(name, wanted)?;
         fs::hard_link(&wanted.path, &again.path).map_err(Bad::Host)?;
-        self.publish(name, &again.path, ending).map_err(Bad::Host)?;
+        self.publish(name, &copy, ending).map_err(Bad::Host)?;
         self.forget_old(name).map_err(Bad::Host)?;
         Ok(Some(again))
     }
@@ -283,7 +297,8 @@ impl Files {
         self.directory.join(VERSIONS).join(name.as_str())
     }
 
-    /// Moves an upload among the kept versions.
+    /// Keeps a copy of an upload: people edit files in place, and that must not reach it. It may
+    /// reach the disk later (`Version::settle`): nobody serves from it.
     fn keep(
         &self,
         name: &FunctionName,
@@ -293,13 +308,13 @@ impl Files {
     ) -> io::Result<Version> {
         let directory = self.versions_directory(name);
         fs::create_dir_all(&directory)?;
-        let number = self
-            .versions(name)?
-            .first()
-            .map_or(0, |version| version.number)
-            + 1;
+        let versions = self.versions(name)?;
+        let number = versions.first().map_or(0, |version| version.number) + 1;
         let path = directory.join(format!("{number:06}-{}{ending}", digest.short()));
-        renameat(CWD, &upload.path, CWD, &path)?;
+        // Whole or not there: a name that ends so is no version.
+        let aside = path.with_added_extension("new");
+        fs::copy(&upload.path, &aside)?;
+        renameat(CWD, &aside, CWD, &path)?;
         let data = upload.file.metadata()?;
         Ok(Version {
             number,
@@ -310,19 +325,35 @@ impl Files {
         })
     }
 
-    /// Puts a copy of a version at the function's place: newer than whatever is there, in one step.
-    fn publish(&self, name: &FunctionName, version: &Path, ending: &str) -> io::Result<()> {
-        let aside = self
-            .directory
-            .join(INCOMING)
-            .join(format!("publish-{name}"));
-        // A copy: people edit files in place, and that must not reach the kept version.
-        fs::copy(version, &aside)?;
-        let file = File::options().write(true).open(&aside)?;
-        self.make_newest(name, &file)?;
-        file.sync_data()?;
+    /// What a kept version holds, on its way to be published.
+    fn copy_of(&self, name: &FunctionName, version: &Version) -> Result<Upload, Bad> {
+        let path = self.directory.join(INCOMING).join(format!("again-{name}"));
+        fs::copy(&version.path, &path).map_err(Bad::Host)?;
+        let mut copy = Upload {
+            file: File::options()
+                .read(true)
+                .write(true)
+                .open(&path)
+                .map_err(Bad::Host)?,
+            path,
+        };
+        let digest = Digest::of(&mut copy.file).map_err(Bad::Host)?;
+        if digest.short() != version.digest {
+            return Err(Bad::Archive(format!(
+                "version {} was damaged when the machine went down (deploy that code again)",
+                version.number
+            )));
+        }
+        copy.file.sync_data().map_err(Bad::Host)?;
+        Ok(copy)
+    }
+
+    /// Puts a file that is on the disk at the function's place: newer than whatever is there, in
+    /// one step.
+    fn publish(&self, name: &FunctionName, upload: &Upload, ending: &str) -> io::Result<()> {
+        self.make_newest(name, &upload.file)?;
         let place = self.directory.join(format!("{name}{ending}"));
-        fs::rename(&aside, &place)?;
+        fs::rename(&upload.path, &place)?;
         sync_directory(&self.directory)?;
         for other in ENDINGS.into_iter().filter(|other| *other != ending) {
             self.discard(&self.directory.join(format!("{name}{other}")))?;
@@ -584,6 +615,22 @@ mod tests {
         assert_eq!(bed.code("x"), Some("v4".into()));
         assert_eq!(bed.files.rollback(name, Some(1)).unwrap(), None);
         assert_eq!(numbers(&bed), [6, 5, 4]);
+        assert_eq!(bed.incoming_count(), 0);
+    }
+
+    #[test]
+    fn a_version_that_did_not_reach_the_disk_is_not_served() {
+        let bed = Bed::new("damaged");
+        let first = bed.put("x", "one");
+        bed.put("x", "two");
+        first.settle().unwrap();
+        fs::write(&first.path, "").unwrap();
+        let refused = bed.files.rollback(&name("x"), None).unwrap_err();
+        assert!(
+            refused.to_string().contains("version 1 was damaged"),
+            "{refused}"
+        );
+        assert_eq!(bed.code("x"), Some("two".into()));
         assert_eq!(bed.incoming_count(), 0);
     }
 
