@@ -472,23 +472,23 @@ mod tests {
         fn open(&self) -> (Store, Vec<Entry>) {
             Store::open(&self.0, "python3-x").unwrap()
         }
+    }
 
-        /// What an installer would leave: one package with one module.
-        fn installed(&self, store: &Store, name: &str, version: &str) -> PathBuf {
-            let target = store.unfinished("target").unwrap();
-            let info = target.join(format!("{name}-{version}.dist-info"));
-            fs::create_dir(&info).unwrap();
-            fs::write(target.join(format!("{name}.py")), "").unwrap();
-            let metadata = format!("Name: {name}\nVersion: {version}\n\n");
-            fs::write(info.join("METADATA"), metadata).unwrap();
-            let empty = "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU";
-            let record = format!(
-                "{name}.py,sha256={empty},0\n{name}-{version}.dist-info/METADATA,,\n\
-                 {name}-{version}.dist-info/RECORD,,\n"
-            );
-            fs::write(info.join("RECORD"), record).unwrap();
-            target
-        }
+    /// What an installer would leave: one package with one module.
+    fn installed(store: &Store, name: &str, version: &str) -> PathBuf {
+        let target = store.unfinished("target").unwrap();
+        let info = target.join(format!("{name}-{version}.dist-info"));
+        fs::create_dir(&info).unwrap();
+        fs::write(target.join(format!("{name}.py")), "").unwrap();
+        let metadata = format!("Name: {name}\nVersion: {version}\n\n");
+        fs::write(info.join("METADATA"), metadata).unwrap();
+        let empty = "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU";
+        let record = format!(
+            "{name}.py,sha256={empty},0\n{name}-{version}.dist-info/METADATA,,\n\
+             {name}-{version}.dist-info/RECORD,,\n"
+        );
+        fs::write(info.join("RECORD"), record).unwrap();
+        target
     }
 
     impl Drop for Bed {
@@ -503,15 +503,13 @@ mod tests {
         let (store, entries) = bed.open();
         assert!(entries.is_empty());
         let one = store
-            .adopt(&bed.installed(&store, "one", "1.0"), "one")
+            .adopt(&installed(&store, "one", "1.0"), "one")
             .unwrap();
         let two = store
-            .adopt(&bed.installed(&store, "one", "2.0"), "one")
+            .adopt(&installed(&store, "one", "2.0"), "one")
             .unwrap();
         assert!(
-            store
-                .adopt(&bed.installed(&store, "x", "1"), "one")
-                .is_err(),
+            store.adopt(&installed(&store, "x", "1"), "one").is_err(),
             "another package"
         );
         let set = Set {
@@ -537,10 +535,10 @@ mod tests {
         let bed = Bed::new("boot");
         let (store, _) = bed.open();
         let mut whole = store
-            .adopt(&bed.installed(&store, "one", "1.0"), "one")
+            .adopt(&installed(&store, "one", "1.0"), "one")
             .unwrap();
         let mut harmed = store
-            .adopt(&bed.installed(&store, "two", "1.0"), "two")
+            .adopt(&installed(&store, "two", "1.0"), "two")
             .unwrap();
         for entry in [&mut whole, &mut harmed] {
             entry.facts.boot = Some("another".to_owned());
@@ -557,10 +555,10 @@ mod tests {
         let bed = Bed::new("view");
         let (store, _) = bed.open();
         let one = store
-            .adopt(&bed.installed(&store, "one", "1.0"), "one")
+            .adopt(&installed(&store, "one", "1.0"), "one")
             .unwrap();
         let two = store
-            .adopt(&bed.installed(&store, "two", "1.0"), "two")
+            .adopt(&installed(&store, "two", "1.0"), "two")
             .unwrap();
         let both = store.compose(&[two.clone(), one.clone()]).unwrap();
         let alone = store.compose(core::slice::from_ref(&one)).unwrap();
