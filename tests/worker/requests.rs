@@ -16,6 +16,7 @@ on_both!(
     slow_clients_harm_nobody,
     hostile_heads_and_bodies_are_refused,
     broken_clients_are_survived,
+    long_pipelines_are_answered_and_never_pile_up,
 );
 
 /// The limits of the written cases; a body of theirs is always small enough.
@@ -313,4 +314,32 @@ fn broken_clients_are_survived(back_end: &str) {
     worker.until("all are gone", |worker| {
         worker.stat("connections_closed.cnt") >= 300.0
     });
+}
+
+fn long_pipelines_are_answered_and_never_pile_up(back_end: &str) {
+    const REQUESTS: usize = 10_000;
+    const SILENT: usize = 50;
+    let Some(worker) = worker(back_end, &[]) else {
+        return;
+    };
+    // All of it is sent before an answer is read.
+    let mut stream = worker.connect().unwrap();
+    let request = b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(&request.repeat(REQUESTS)).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200 OK\r\n").count(), REQUESTS);
+    // Those who never read are stopped, while others are served.
+    let before = memory_kb(&worker);
+    let requests = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(REQUESTS);
+    let mut silent: Vec<UnixStream> = (0..SILENT).map(|_| worker.connect().unwrap()).collect();
+    for client in &mut silent {
+        client.set_nonblocking(true).unwrap();
+        let error = (0..).find_map(|_| client.write(&requests).err());
+        assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::WouldBlock));
+        others_are_served(&worker);
+    }
+    let after = memory_kb(&worker);
+    assert!(after < before + 128 * 1024, "{before} kB, then {after} kB");
 }
