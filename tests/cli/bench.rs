@@ -289,7 +289,9 @@ fn few_descriptors_are_enough_by_eviction() {
         .well();
     let json = measured(&told);
     assert_eq!(json["errors"], 0, "{json}");
-    assert!(json["starts"]["zygote"].as_u64() > Some(8), "{json}");
+    // Whether from zygotes or afresh is the engine's choice; that room is made is what counts here.
+    let starts = |kind: &str| json["starts"][kind].as_u64().expect("a number");
+    assert!(starts("zygote") + starts("fresh") > 8, "{json}");
     let status = scratch
         .ol(&["worker", "status", "--json", "-p", "w"])
         .well();
