@@ -139,7 +139,13 @@ def f(event):
         }
         assert_eq!(
             names("runtime"),
-            ["bytecode.py", "ol_runtime", "profile.py", "start.py"]
+            [
+                "bytecode.py",
+                "compile.py",
+                "ol_runtime",
+                "profile.py",
+                "start.py"
+            ]
         );
     });
 }

@@ -136,7 +136,10 @@ def f(event):
         except ImportError:
             missing.append(name)
     entries = importlib.metadata.entry_points()
-    group = entries.select(group='beta.plugins') if hasattr(entries, 'select') else entries['beta.plugins']
+    if hasattr(entries, 'select'):
+        group = entries.select(group='beta.plugins')
+    else:
+        group = entries['beta.plugins']
     return [
         missing, importlib.metadata.version('alpha'),
         importlib.resources.read_text('beta', 'data.txt'),

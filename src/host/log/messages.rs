@@ -132,8 +132,8 @@ pub const MESSAGES: &[Message] = &[
         level: Level::Info,
         subject: "A node was added to the zygote tree",
         text: "Functions import these packages at each start, and the tree has no node for them.\n\
-               The addition lasts until the tree changes; [policy] dynamic_zygotes = false switches\n\
-               it off, `ol fit` makes a tree from the recorded trace.",
+               The addition lasts until the tree changes; [policy] dynamic_zygotes = false\n\
+               switches it off, `ol fit` makes a tree from the recorded trace.",
     },
     Message {
         name: "memory-pressure",

@@ -55,15 +55,12 @@ impl Own {
         for (key, container) in self.containers.iter() {
             let served = &self.functions[container.function as usize];
             used_mb += served.mem_mb;
-            match container.busy_at {
-                Some(place) => {
-                    busy_mb += served.mem_mb;
-                    assert_eq!(served.busy[place], key);
-                }
-                None => {
-                    idle += 1;
-                    assert!(served.idle.contains(&key));
-                }
+            if let Some(place) = container.busy_at {
+                busy_mb += served.mem_mb;
+                assert_eq!(served.busy[place], key);
+            } else {
+                idle += 1;
+                assert!(served.idle.contains(&key));
             }
         }
         assert!((used_mb - self.used_mb).abs() < 1e-6 && (busy_mb - self.busy_mb).abs() < 1e-6);
