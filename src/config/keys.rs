@@ -410,7 +410,7 @@ pub const KEYS: &[Key] = &[
             Store::OptionalSpan(|c| &mut c.pool.idle_freeze),
         ),
         AtOnce,
-        "How long an instance is idle before it is frozen.",
+        "How long a sandbox is idle before it is frozen: a call that comes later has to thaw it.",
     ),
     key(
         "features.import_cache",

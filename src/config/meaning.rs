@@ -341,7 +341,7 @@ impl Config {
                 mem_bytes: machine.pool_bytes(),
                 free_percent: 20,
                 cgroup_spares: 16,
-                idle_freeze: Some(Duration::from_secs(1)),
+                idle_freeze: Some(Duration::from_secs(10)),
             },
             features: Features {
                 import_cache: ImportCache::Tree,
