@@ -52,10 +52,9 @@ fn each_function_is_called_once_by_every_client_in_turn() {
             (1000, 0, 1000)
         );
         let mut asked = server.asked();
-        assert_eq!(
-            asked[0].1,
-            "POST /run/f-0 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
-        );
+        // Eight were on their way at once: any of them may have been read first.
+        let first = "POST /run/f-0 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
+        assert!(asked.iter().any(|(_, head)| head == first));
         let mut numbers: Vec<u32> = asked.iter().map(|(_, head)| number(head)).collect();
         numbers.sort_unstable();
         assert_eq!(numbers, (0..1000).collect::<Vec<_>>());
