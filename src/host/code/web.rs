@@ -264,7 +264,10 @@ impl Inner {
         let same = spool.and_then(|spool| spool.etag.as_deref());
         let conditions = match range.as_deref() {
             Some(range) => [("Range", Some(range)), ("If-Range", same)],
-            None => [("If-None-Match", none), ("If-Modified-Since", modified)],
+            // A date only where there is nothing better: it is of seconds, and there are servers
+            // that look at it though they have compared the tag.
+            None if none.is_some() => [("If-None-Match", none), ("If-Modified-Since", None)],
+            None => [("If-None-Match", None), ("If-Modified-Since", modified)],
         };
         for (name, value) in conditions {
             if let Some(value) = value {
