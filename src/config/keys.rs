@@ -402,6 +402,12 @@ pub const KEYS: &[Key] = &[
         "Cgroups and root directories made ahead of the calls that need them.",
     ),
     key(
+        "pool.standbys",
+        count(0, 256, |c| &mut c.pool.standbys),
+        AtOnce,
+        "Processes forked ahead of the calls that need them, from each zygote that is used.",
+    ),
+    key(
         "pool.idle_freeze_ms",
         or_zero(
             Unit::Milliseconds,

@@ -237,6 +237,8 @@ pub struct Pool {
     pub free_percent: u64,
     /// Cgroups and roots made ahead of the calls that need them.
     pub cgroup_spares: u64,
+    /// Processes forked ahead from each zygote that is used.
+    pub standbys: u64,
     /// `None`: idle instances are never frozen.
     pub idle_freeze: Option<Duration>,
 }
@@ -341,6 +343,7 @@ impl Config {
                 mem_bytes: machine.pool_bytes(),
                 free_percent: 20,
                 cgroup_spares: 16,
+                standbys: 2,
                 idle_freeze: Some(Duration::from_secs(10)),
             },
             features: Features {

@@ -16,7 +16,7 @@ impl Worker {
     pub(super) fn group_of(&mut self, sandbox: Sandbox) -> Option<&mut Group> {
         match sandbox {
             Sandbox::Instance(key) => Some(self.lines.get_mut(key)?.instance.group()),
-            Sandbox::Zygote(key) => Some(self.nests.get_mut(key)?.zygote.group()),
+            Sandbox::Zygote(key) => Some(self.nests.get_mut(key)?.zygote.group_mut()),
         }
     }
 

@@ -59,6 +59,8 @@ pub(super) struct Line {
     pub(super) body_open: bool,
     /// Calls sent so far.
     pub(super) calls: u64,
+    /// It has not answered its first call yet.
+    pub(super) is_young: bool,
     /// It is among those whose memory is measured.
     pub(super) is_measured: bool,
     /// When it was chosen to make room.
@@ -80,6 +82,8 @@ impl Line {
 pub(super) struct Lines {
     pub(super) table: Table<Line>,
     pub(super) spare: Vec<Vec<u8>>,
+    /// How many are being born or in their first call.
+    pub(super) young: usize,
     /// Those of whose first call it is not known whether user code has it.
     pub(super) unseen: Vec<InstanceKey>,
     pub(super) unseen_due: Time,
@@ -90,6 +94,7 @@ impl Lines {
         Self {
             table: Table::new(instances_max),
             spare: Vec::new(),
+            young: 0,
             unseen: Vec::new(),
             unseen_due: Time::ZERO,
         }
@@ -101,6 +106,15 @@ impl Lines {
 
     pub(super) fn get(&self, key: InstanceKey) -> Option<&Line> {
         self.table.get(key.alike())
+    }
+
+    /// It has answered its first call, or will not.
+    pub(super) fn grown(&mut self, key: InstanceKey) {
+        if let Some(line) = self.get_mut(key)
+            && core::mem::take(&mut line.is_young)
+        {
+            self.young -= 1;
+        }
     }
 
     pub(super) fn keep(&mut self, mut buffer: Vec<u8>) {
@@ -184,7 +198,13 @@ impl Worker {
                     .sandboxes
                     .fork(family, &mut nest.zygote, &order)
                     .map_err(|error| error.to_string())?;
+                if instance.pid().is_some() {
+                    // It stood by.
+                    self.told.push_back(Event::Forked { instance: key });
+                    self.stats.count(Counted::Standbys);
+                }
                 self.measure_zygote_soon(zygote);
+                self.stand_by_soon(zygote);
                 (family, instance, Some(self.nests.label(node)))
             }
         };
@@ -220,12 +240,14 @@ impl Worker {
             is_busy: false,
             body_open: false,
             calls: 0,
+            is_young: true,
             is_measured: false,
             evicted: None,
             memory_bytes: 0,
             ended: None,
             instance,
         };
+        self.lines.young += 1;
         let inserted = self.lines.table.insert(key.alike(), line);
         assert!(
             inserted.is_ok(),
@@ -296,6 +318,7 @@ impl Worker {
 
     /// Gives back what a dead one had.
     fn bury(&mut self, key: InstanceKey) {
+        self.lines.grown(key);
         let Some(line) = self.lines.table.remove(key.alike()) else {
             return;
         };

@@ -18,7 +18,7 @@ use super::token::Owner;
 use super::worker::{Done, Worker};
 use crate::base::{Bytes, Key, Time};
 use crate::engine::{Event, InstanceKey, Sandbox, ZygoteKey};
-use crate::host::cgroup::Account;
+use crate::host::cgroup::{Account, Group};
 use crate::host::death::Cause;
 use crate::host::{memory, pressure};
 use crate::io::{Handle, Interest, Io};
@@ -148,22 +148,28 @@ impl Worker {
     }
 
     fn measure_sandbox(&mut self, sandbox: Sandbox) {
-        let Some(group) = self.group_of(sandbox) else {
-            return;
+        let asked = match sandbox {
+            Sandbox::Instance(key) => self.lines.get_mut(key).map(|line| {
+                let group: &Group = line.instance.group();
+                ask(core::iter::once(group))
+            }),
+            Sandbox::Zygote(key) => self.nests.get(key).map(|nest| {
+                let groups = nest.zygote.standby_groups();
+                ask(core::iter::once(nest.zygote.group()).chain(groups))
+            }),
         };
-        match group.memory_bytes() {
-            Ok(Some(bytes)) => self.measured(sandbox, bytes),
-            Ok(None) => {
-                if let Ok(pids) = group.pids() {
-                    let job = move || {
-                        let held = pids.iter().filter_map(|pid| memory::of_process(*pid).ok());
-                        Done::Memory(sandbox, held.sum())
-                    };
-                    // Too much to do: this measurement is left out.
-                    let _ = self.helpers.submit(job);
-                }
+        match asked {
+            Some(Ok((bytes, pids))) if pids.is_empty() => self.measured(sandbox, bytes),
+            Some(Ok((bytes, pids))) => {
+                let job = move || {
+                    let held = pids.iter().filter_map(|pid| memory::of_process(*pid).ok());
+                    Done::Memory(sandbox, bytes + held.sum::<u64>())
+                };
+                // Too much to do: this measurement is left out.
+                let _ = self.helpers.submit(job);
             }
-            Err(error) => log::debug!("a sandbox cannot be measured: {error}"),
+            Some(Err(error)) => log::debug!("a sandbox cannot be measured: {error}"),
+            None => {}
         }
     }
 
@@ -232,6 +238,19 @@ impl Worker {
             self.io.watch(handle, Interest::Priority);
         }
     }
+}
+
+/// What groups hold: as the kernel counts it, and the processes to be asked where it does not.
+fn ask<'a>(groups: impl Iterator<Item = &'a Group>) -> std::io::Result<(u64, Vec<i32>)> {
+    let mut bytes = 0;
+    let mut pids = Vec::new();
+    for group in groups {
+        match group.memory_bytes()? {
+            Some(counted) => bytes += counted,
+            None => pids.extend(group.pids()?),
+        }
+    }
+    Ok((bytes, pids))
 }
 
 /// What is held after the kernel took back what it could. Blocks.

@@ -301,6 +301,7 @@ impl Worker {
             let is_first = line.calls == 1;
             let asked = line.asked;
             self.answered(call, key, is_first.then_some(asked));
+            self.lines.grown(key);
         }
         let Some(verdict) = verdict else {
             if let Some(line) = self.lines.get_mut(key) {

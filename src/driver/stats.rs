@@ -80,6 +80,8 @@ pub enum Counted {
     WarmStarts,
     ZygoteStarts,
     FreshStarts,
+    /// Of the starts from zygotes, those by a process that stood by.
+    Standbys,
     /// Calls tried a second time because their instance died before user code saw them.
     Retries,
     Evictions,
@@ -89,10 +91,11 @@ pub enum Counted {
 }
 
 impl Counted {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::WarmStarts,
         Self::ZygoteStarts,
         Self::FreshStarts,
+        Self::Standbys,
         Self::Retries,
         Self::Evictions,
         Self::ZygoteFailures,
@@ -105,6 +108,7 @@ impl Counted {
             Self::WarmStarts => "warm_starts",
             Self::ZygoteStarts => "zygote_starts",
             Self::FreshStarts => "fresh_starts",
+            Self::Standbys => "standby_starts",
             Self::Retries => "retries",
             Self::Evictions => "evictions",
             Self::ZygoteFailures => "zygote_failures",
@@ -116,6 +120,7 @@ impl Counted {
     const fn help(self) -> &'static str {
         match self {
             Self::WarmStarts => "Calls answered by an instance that was there.",
+            Self::Standbys => "Instances that a process forked ahead became.",
             Self::ZygoteStarts => "Calls answered by an instance forked from a zygote.",
             Self::FreshStarts => "Calls answered by an instance started from nothing.",
             Self::Retries => "Calls tried again, their instance having died before user code ran.",

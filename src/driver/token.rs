@@ -44,10 +44,12 @@ pub enum Owner {
     Depot = 11,
     /// Pidfds of installers.
     Errand = 12,
+    /// Forks of processes that stand by: the key is their zygote's.
+    Standby = 13,
 }
 
 impl Owner {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Listener,
         Self::Client,
         Self::Instance,
@@ -60,6 +62,7 @@ impl Owner {
         Self::Kernel,
         Self::Depot,
         Self::Errand,
+        Self::Standby,
     ];
 
     /// The token of this owner's thing `key`.

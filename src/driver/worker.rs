@@ -42,6 +42,9 @@ use std::collections::VecDeque;
 /// What an instance without a connection gets to end by itself, so that its own exit is told.
 pub(super) const CLOSING_GRACE: Duration = Duration::from_millis(100);
 
+/// How often it is seen whether processes that stood by and were killed have ended.
+const REAP_EVERY: Duration = Duration::from_millis(5);
+
 /// Of `Owner::Helper`: which of them finished something.
 pub(super) const HELPERS: u32 = 0;
 pub(super) const FETCHERS: u32 = 1;
@@ -197,6 +200,7 @@ impl Worker {
             self.watch_errands(),
             self.keep_depot(),
         ];
+        self.stand_by();
         self.front.flush(&mut self.io);
         let service = [self.report(), self.drained(), self.make_spares()];
         let rooms = [self.front.next_deadline(), self.engine.next_deadline()];
@@ -211,14 +215,15 @@ impl Worker {
 
     /// Makes and cleans spares of cgroups, behind everything that somebody waits for.
     fn make_spares(&mut self) -> Option<Time> {
-        match self.sandboxes.refill() {
-            Ok(true) => Some(self.now),
-            Ok(false) => None,
+        let reaped = self.sandboxes.reap().then(|| self.now + REAP_EVERY);
+        let refilled = match self.sandboxes.refill() {
+            Ok(more) => more.then_some(self.now),
             Err(error) => {
                 log::error!("no spare sandboxes: {error}");
                 None
             }
-        }
+        };
+        refilled.or(reaped)
     }
 
     /// Everything that has happened, and everything that is due.
@@ -272,6 +277,7 @@ impl Worker {
             Owner::Depot => self.depot_helped(),
             Owner::Errand => self.errand_exit_seen(key),
             Owner::Kernel => self.pressed(),
+            Owner::Standby => unreachable!("nothing of theirs is watched"),
         }
     }
 

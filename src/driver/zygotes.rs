@@ -48,6 +48,8 @@ pub(super) struct Nests {
     table: Table<Nest>,
     /// What `X-OL-Zygote` says of each node.
     labels: Vec<Rc<str>>,
+    /// Those that have fewer processes standing by than they should.
+    wanting: Vec<ZygoteKey>,
 }
 
 impl Nests {
@@ -55,6 +57,7 @@ impl Nests {
         Self {
             table: Table::new(zygotes_max),
             labels: Vec::new(),
+            wanting: Vec::new(),
         }
     }
 
@@ -237,9 +240,9 @@ impl Worker {
                 }
                 false
             }
-            ZygoteEvent::Forked { id, pid } => self.forked_by(id, pid),
+            ZygoteEvent::Forked { id, pid } => self.forked_by(key, id, pid),
             ZygoteEvent::ForkFailed { id, stage, errno } => {
-                self.fork_failed_by(id, stage, errno);
+                self.fork_failed_by(key, id, stage, errno);
                 true
             }
             ZygoteEvent::HungUp => false,
@@ -271,24 +274,66 @@ impl Worker {
             return false;
         }
         nest.is_ready = true;
+        let node = nest.node;
         self.stats.record(Timed::Zygote, took);
         for (module, us) in modules {
             log::debug!("imported {module} in {us} us");
         }
         log::debug!(
             "a zygote of node {} is ready: {resident_kb} KB",
-            nest.node.index()
+            node.index()
         );
         self.tell(Event::ZygoteReady { zygote: key });
         self.measure_zygote_soon(key);
+        if self.engine.tree().node(node).parent.is_none() {
+            // New functions begin here; other nodes are to show first that they are used.
+            self.stand_by_soon(key);
+        }
         true
     }
 
+    /// It has been used.
+    pub(super) fn stand_by_soon(&mut self, key: ZygoteKey) {
+        if self.config.pool.standbys > 0 && !self.nests.wanting.contains(&key) {
+            self.nests.wanting.push(key);
+        }
+    }
+
+    /// Has processes forked ahead, while that takes nothing from calls that are being started: the
+    /// machine's processors are worth more to them.
+    pub(super) fn stand_by(&mut self) {
+        if self.nests.wanting.is_empty() || self.lines.young >= self.origin.machine.cpus as usize {
+            return;
+        }
+        let wanted = self.config.pool.standbys as usize;
+        for key in core::mem::take(&mut self.nests.wanting) {
+            let id = Owner::Standby.token(key).0;
+            while let Some(nest) = self.nests.get_mut(key)
+                && nest.is_ready
+                && !nest.is_doomed
+                && nest.zygote.standbys() < wanted
+            {
+                let asked = self.sandboxes.stand_by(nest.family, &mut nest.zygote, id);
+                if let Err(error) = asked {
+                    log::debug!("no process stands by: {error}");
+                    break;
+                }
+            }
+        }
+    }
+
     /// False: the zygote lied about a process.
-    fn forked_by(&mut self, id: u64, pid: i32) -> bool {
+    fn forked_by(&mut self, zygote: ZygoteKey, id: u64, pid: i32) -> bool {
         let (owner, key) = Owner::of::<()>(Token(id));
-        if owner == Owner::Instance {
-            return self.instance_forked(key.alike(), pid);
+        match owner {
+            Owner::Instance => return self.instance_forked(key.alike(), pid),
+            Owner::Standby => {
+                return self.nests.get_mut(zygote).is_none_or(|nest| {
+                    let (family, zygote) = (nest.family, &mut nest.zygote);
+                    self.sandboxes.standby_born(family, zygote, pid).is_ok()
+                });
+            }
+            _ => {}
         }
         let child: ZygoteKey = key.alike();
         let Some(nest) = self.nests.get_mut(child) else {
@@ -301,7 +346,7 @@ impl Worker {
         true
     }
 
-    fn fork_failed_by(&mut self, id: u64, stage: ForkStage, errno: i32) {
+    fn fork_failed_by(&mut self, zygote: ZygoteKey, id: u64, stage: ForkStage, errno: i32) {
         let why = std::io::Error::from_raw_os_error(errno);
         log::warn!(event = "fork-failed"; "a fork failed ({stage:?}): {why}");
         let (owner, key) = Owner::of::<()>(Token(id));
@@ -309,10 +354,14 @@ impl Worker {
             ForkStage::Threads => ForkFault::HasThreads,
             ForkStage::Request | ForkStage::Clone => ForkFault::Refused,
         };
-        if owner == Owner::Instance {
-            self.instance_stillborn(key.alike(), fault);
-        } else {
-            self.zygote_stillborn(key.alike());
+        match owner {
+            Owner::Instance => self.instance_stillborn(key.alike(), fault),
+            Owner::Standby => {
+                if let Some(nest) = self.nests.get_mut(zygote) {
+                    self.sandboxes.standby_failed(nest.family, &mut nest.zygote);
+                }
+            }
+            _ => self.zygote_stillborn(key.alike()),
         }
     }
 
@@ -370,11 +419,14 @@ impl Worker {
         self.tell(event);
         for id in lost {
             let (owner, key): (Owner, Key<()>) = Owner::of(Token(id));
-            if owner == Owner::Instance {
-                let instance: InstanceKey = key.alike();
-                self.instance_lost(instance);
-            } else {
-                self.zygote_stillborn(key.alike());
+            match owner {
+                Owner::Instance => {
+                    let instance: InstanceKey = key.alike();
+                    self.instance_lost(instance);
+                }
+                // Buried with it.
+                Owner::Standby => {}
+                _ => self.zygote_stillborn(key.alike()),
             }
         }
     }

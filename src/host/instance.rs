@@ -84,49 +84,53 @@ pub(super) struct Outfit {
     pub(super) connection: OwnedFd,
     pub(super) code: OwnedFd,
     pub(super) packages: Option<OwnedFd>,
-    pub(super) scratch: Scratch,
+    /// None for one that has stood by with it.
+    pub(super) scratch: Option<Scratch>,
 }
 
-impl Instance {
-    /// The worker's side of a new instance, and what the other side needs.
-    pub(super) fn prepare(
-        order: &Order<'_>,
-        slot: Slot,
-        scratch: Scratch,
-    ) -> Result<(Self, Outfit), (Slot, io::Error)> {
-        let made = socketpair(
+impl Outfit {
+    /// The worker's end of the connection, and what goes to the other side.
+    pub(super) fn make(order: &Order<'_>, scratch: Option<Scratch>) -> io::Result<(OwnedFd, Self)> {
+        let (ours, connection) = socketpair(
             AddressFamily::UNIX,
             SocketType::STREAM,
             SocketFlags::CLOEXEC,
             None,
-        )
-        .map_err(io::Error::from)
-        .and_then(|pair| {
-            rustix::io::ioctl_fionbio(&pair.0, true)?;
-            let packages = order.packages.map(jail::read_only).transpose()?;
-            Ok((pair, jail::read_only(order.code)?, packages))
-        });
-        let ((connection, other), code, packages) = match made {
-            Ok(made) => made,
-            Err(error) => return Err((slot, error)),
+        )?;
+        rustix::io::ioctl_fionbio(&ours, true)?;
+        let outfit = Self {
+            connection,
+            code: jail::read_only(order.code)?,
+            packages: order.packages.map(jail::read_only).transpose()?,
+            scratch,
         };
-        let life = Life::Ordered { doomed: false };
-        let instance = Self {
-            id: order.id,
+        Ok((ours, outfit))
+    }
+}
+
+impl Instance {
+    /// One whose process is being made.
+    pub(super) fn new(id: u64, slot: Slot, connection: OwnedFd) -> Self {
+        Self {
+            id,
             slot,
             connection: Some(connection),
-            life,
+            life: Life::Ordered { doomed: false },
             over_memory: false,
-        };
-        Ok((
-            instance,
-            Outfit {
-                connection: other,
-                code,
-                packages,
-                scratch,
-            },
-        ))
+        }
+    }
+
+    /// One that has stood by: it lives.
+    pub(super) fn alive(
+        id: u64,
+        slot: Slot,
+        connection: OwnedFd,
+        (pid, pidfd): (i32, OwnedFd),
+    ) -> Self {
+        Self {
+            life: Life::Alive { pid, pidfd },
+            ..Self::new(id, slot, connection)
+        }
     }
 
     pub fn id(&self) -> u64 {

@@ -17,6 +17,7 @@ pub mod packages;
 pub mod pressure;
 pub mod sandboxes;
 pub mod service;
+mod standby;
 pub mod stretch;
 pub mod trace;
 pub mod unprivileged;

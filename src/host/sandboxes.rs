@@ -8,8 +8,9 @@
 //!           start_child  --> Zygote    (parent's control tells Forked: Zygote::born)
 //!           fork         --> Instance  (zygote's control tells Forked: Instance::born)
 //!           start_fresh  --> Instance  (born at once)
+//!           stand_by                   (zygote's control tells Forked: standby_born)
 //!           bury, bury_zygote          when they are dead
-//!           refill                     when there is nothing better to do
+//!           refill, reap               when there is nothing better to do
 //! ```
 
 pub mod errand;
@@ -18,6 +19,7 @@ use super::cgroup::{Forest, Group, Limits};
 use super::family::{Family, SlotDefaults};
 use super::instance::{Instance, Network, Order, Outfit};
 use super::jail::{self, Base, BaseError, BaseSpec, PrivateMounts};
+use super::standby::Standby;
 use super::zygote::{AskError, Zygote};
 use crate::base::{Key, Slab};
 use crate::sys::launch::{Launch, LaunchNetwork, LaunchRole};
@@ -86,6 +88,8 @@ pub struct Sandboxes {
     networks: Vec<TenantNetwork>,
     /// Families whose groups were busy when the last member died.
     dying: Vec<Family>,
+    /// Killed, and to be waited for.
+    retired: Vec<(FamilyKey, Standby)>,
     /// The family of instances that no zygote made.
     fresh: Option<Key<Family>>,
     /// That of installers.
@@ -187,6 +191,7 @@ impl Sandboxes {
             families: Slab::new(FAMILIES_MAX),
             networks: Vec::new(),
             dying: Vec::new(),
+            retired: Vec::new(),
             fresh: None,
             errands: None,
             alive: BTreeSet::new(),
@@ -277,6 +282,15 @@ impl Sandboxes {
             Network::Host => None,
             Network::Alone { tenant } => Some(self.network(family, tenant)?),
         };
+        while order.scratch_bytes == self.slots.scratch_bytes
+            && let Some(standby) = zygote.take_standby()
+        {
+            match self.send_on(family, zygote, standby, order, network) {
+                Ok(instance) => return Ok(instance),
+                // It had ended; the next one may live.
+                Err(standby) => self.retire(family, standby),
+            }
+        }
         let (mut instance, outfit) = prepare(self.home(family), order)?;
         let slot = instance.slot();
         let (uid, _) = self.home_of(family).ids(slot);
@@ -289,6 +303,114 @@ impl Sandboxes {
                 Err(error.into())
             }
         }
+    }
+
+    /// Makes one that stands by an instance: alive at once.
+    fn send_on(
+        &mut self,
+        family: FamilyKey,
+        zygote: &mut Zygote,
+        mut standby: Standby,
+        order: &Order<'_>,
+        network: Option<usize>,
+    ) -> Result<Instance, Standby> {
+        let Ok(outfit) = standby
+            .slot()
+            .group
+            .limit(order.limits)
+            .and_then(|()| Outfit::make(order, None))
+        else {
+            return Err(standby);
+        };
+        let (connection, outfit) = outfit;
+        let network = network.map(|place| self.networks[place].namespace.as_fd());
+        let (uid, _) = self.home_of(family).ids(standby.slot());
+        let page = standby.page().try_clone_to_owned();
+        let sent = page.and_then(|page| {
+            zygote.send_on(&standby, order, (uid, page.as_fd()), network, &outfit)
+        });
+        if sent.is_err() {
+            return Err(standby);
+        }
+        Ok(standby.into_instance(order.id, connection))
+    }
+
+    /// Has a zygote fork a process ahead. It stands by once `standby_born` is told of it.
+    pub fn stand_by(
+        &mut self,
+        family: FamilyKey,
+        zygote: &mut Zygote,
+        id: u64,
+    ) -> Result<(), SandboxError> {
+        let slots = self.slots;
+        let (control, other) = scm::pair()?;
+        let home = self.home(family);
+        let (slot, scratch) = home.take(slots.limits, slots.scratch_bytes)?;
+        let standby = Standby::new(slot, control);
+        zygote
+            .fork_standby(id, standby, (other.as_fd(), &scratch))
+            .map_err(|(standby, error)| {
+                home.give_back(standby.into_parts().0);
+                error.into()
+            })
+    }
+
+    /// A zygote says that the standby asked for first lives; see `born`.
+    pub fn standby_born(
+        &mut self,
+        family: FamilyKey,
+        zygote: &mut Zygote,
+        pid: i32,
+    ) -> Result<(), FalseClaim> {
+        let Some(mut standby) = zygote.take_unborn() else {
+            return Err(FalseClaim { pid });
+        };
+        match self.verify(standby.group(), pid) {
+            Ok(pidfd) => {
+                standby.born(pid, pidfd);
+                zygote.keep_standby(standby);
+                Ok(())
+            }
+            Err(claim) => {
+                self.retire(family, standby);
+                Err(claim)
+            }
+        }
+    }
+
+    /// A zygote says that it could not make the standby asked for first.
+    pub fn standby_failed(&mut self, family: FamilyKey, zygote: &mut Zygote) {
+        if let Some(standby) = zygote.take_unborn() {
+            self.retire(family, standby);
+        }
+    }
+
+    /// Its zygote is gone, or it is.
+    fn retire(&mut self, family: FamilyKey, mut standby: Standby) {
+        if !standby.is_born()
+            && let Some((pid, pidfd)) = self.find_born(family, standby.group())
+        {
+            standby.born(pid, pidfd);
+        }
+        standby.kill();
+        self.retired.push((family, standby));
+    }
+
+    /// Waits for those that were killed. True while some are left.
+    pub fn reap(&mut self) -> bool {
+        for (family, standby) in core::mem::take(&mut self.retired) {
+            if !standby.has_ended() {
+                self.retired.push((family, standby));
+                continue;
+            }
+            let (slot, process) = standby.into_parts();
+            if let Some((pid, _)) = process {
+                self.alive.remove(&pid);
+            }
+            self.home(family).give_back(slot);
+            self.end_if_extinct(family);
+        }
+        !self.retired.is_empty()
     }
 
     /// An instance in a new interpreter. Alive at once.
@@ -336,17 +458,29 @@ impl Sandboxes {
     /// The zygote has died before it answered: the instance may have been born all the same, and
     /// may have ended since. False, and it counts as dead, when it was not.
     pub fn search(&mut self, family: FamilyKey, instance: &mut Instance) -> bool {
-        let group = &instance.slot().group;
+        match self.find_born(family, &instance.slot().group) {
+            Some((pid, pidfd)) => {
+                // As in `born`.
+                let born = instance.born(pid, pidfd);
+                debug_assert!(born.is_ok());
+                true
+            }
+            None => {
+                instance.stillborn();
+                false
+            }
+        }
+    }
+
+    /// The process that was to be born into this group, if it was.
+    fn find_born(&mut self, family: FamilyKey, group: &Group) -> Option<(i32, OwnedFd)> {
         let place = format!("/{}/{}", self.home_of(family).name(), group.name());
         // A group that cannot be read is emptied when its slot comes back.
         let living = group.pids().unwrap_or_default();
-        for pid in living.into_iter().chain(ended_children_in(&place)) {
-            if self.born(instance, pid).is_ok() {
-                return true;
-            }
-        }
-        instance.stillborn();
-        false
+        living
+            .into_iter()
+            .chain(ended_children_in(&place))
+            .find_map(|pid| Some((pid, self.verify(group, pid).ok()?)))
     }
 
     fn verify(&mut self, group: &Group, pid: i32) -> Result<OwnedFd, FalseClaim> {
@@ -377,7 +511,10 @@ impl Sandboxes {
 
     /// Takes back what a dead zygote had. Its instances live on.
     pub fn bury_zygote(&mut self, family: FamilyKey, zygote: Zygote) {
-        let (group, pid) = zygote.into_remains();
+        let (group, pid, standbys) = zygote.into_remains();
+        for standby in standbys {
+            self.retire(family, standby);
+        }
         if let Some(pid) = pid {
             self.alive.remove(&pid);
         }
@@ -564,11 +701,11 @@ fn launch_fresh(
     let arguments = sandboxes.arguments("instance");
     let texts = order.environment.as_texts();
     let environment: Result<Vec<CString>, _> = texts.iter().map(CString::new).collect();
-    let mut mounts = vec![
-        (c"/handler", outfit.code.as_fd()),
-        (c"/tmp", outfit.scratch.tmp.as_fd()),
-        (c"/host", outfit.scratch.host.as_fd()),
-    ];
+    let mut mounts = vec![(c"/handler", outfit.code.as_fd())];
+    if let Some(scratch) = &outfit.scratch {
+        mounts.push((c"/tmp", scratch.tmp.as_fd()));
+        mounts.push((c"/host", scratch.host.as_fd()));
+    }
     let packages = outfit.packages.as_ref();
     mounts.extend(packages.map(|tree| (c"/packages", tree.as_fd())));
     let network = match order.network {
@@ -609,10 +746,13 @@ fn launch_fresh(
 
 fn prepare(home: &mut Family, order: &Order<'_>) -> Result<(Instance, Outfit), SandboxError> {
     let (slot, scratch) = home.take(order.limits, order.scratch_bytes)?;
-    Instance::prepare(order, slot, scratch).map_err(|(slot, error)| {
-        home.give_back(slot);
-        error.into()
-    })
+    match Outfit::make(order, Some(scratch)) {
+        Ok((connection, outfit)) => Ok((Instance::new(order.id, slot, connection), outfit)),
+        Err(error) => {
+            home.give_back(slot);
+            Err(error.into())
+        }
+    }
 }
 
 impl Ranges {

@@ -12,13 +12,15 @@
 
 use super::cgroup::Group;
 use super::death::{self, Cause};
+use super::family::Scratch;
 use super::instance::{Order, Outfit};
 use super::memory;
+use super::standby::Standby;
 use crate::sys::scm::{self, Received};
 use crate::wire::text::TextList;
 use crate::wire::zygote::{
-    DATAGRAM_BYTES_MAX, ForkInstance, ForkStage, ForkZygote, Import, ProcessLimits, Reply, Request,
-    Role, Roles,
+    DATAGRAM_BYTES_MAX, ForkInstance, ForkStage, ForkStandby, ForkZygote, Import, ProcessLimits,
+    Reply, Request, Role, Roles,
 };
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::process::{Signal, pidfd_send_signal};
@@ -32,6 +34,8 @@ const REPLIES_AT_ONCE: usize = 64;
 
 /// Mounts of an instance, in the order their descriptors travel.
 const MOUNTS: [&[u8]; 3] = [b"/handler", b"/tmp", b"/host"];
+/// Of these a standby has the last two before it knows whose instance it will be.
+const MOUNTS_KNOWN_LATE: usize = 1;
 
 #[derive(Debug)]
 pub struct Zygote {
@@ -39,13 +43,23 @@ pub struct Zygote {
     group: Group,
     control: OwnedFd,
     life: Life,
-    mounts: TextList,
+    mounts: Mounts,
+    /// In the order asked.
+    unborn: VecDeque<Standby>,
+    standbys: VecDeque<Standby>,
     /// Ids of forks without an answer, in the order asked.
     under_way: VecDeque<u64>,
     /// What the socket has not taken yet.
     unsent: VecDeque<Parcel>,
     forks: u64,
-    scratch: Vec<u8>,
+}
+
+/// Where mounts go: of an instance all of them, or what a standby gets at first and later.
+#[derive(Debug)]
+struct Mounts {
+    all: TextList,
+    late: TextList,
+    early: TextList,
 }
 
 #[derive(Debug)]
@@ -110,17 +124,25 @@ impl From<io::Error> for AskError {
 impl Zygote {
     /// Of a process that is being made; `control` is the worker's end.
     pub(super) fn new(id: u64, group: Group, control: OwnedFd) -> Self {
-        let mounts = TextList::collect(MOUNTS).expect("paths without NUL");
+        let list =
+            |paths: &[&[u8]]| TextList::collect(paths.iter().copied()).expect("paths without NUL");
+        let (late, early) = MOUNTS.split_at(MOUNTS_KNOWN_LATE);
+        let mounts = Mounts {
+            all: list(&MOUNTS),
+            late: list(late),
+            early: list(early),
+        };
         Self {
             id,
             group,
             control,
             life: Life::Ordered,
             mounts,
+            unborn: VecDeque::new(),
+            standbys: VecDeque::new(),
             under_way: VecDeque::new(),
             unsent: VecDeque::new(),
             forks: 0,
-            scratch: Vec::new(),
         }
     }
 
@@ -137,7 +159,11 @@ impl Zygote {
         !self.unsent.is_empty()
     }
 
-    pub fn group(&mut self) -> &mut Group {
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    pub fn group_mut(&mut self) -> &mut Group {
         &mut self.group
     }
 
@@ -207,12 +233,37 @@ impl Zygote {
         Ok(cause)
     }
 
-    /// Once it is dead: its group, and the pid it had.
-    pub(super) fn into_remains(self) -> (Group, Option<i32>) {
+    /// Once it is dead: its group, the pid it had, and who stood by.
+    pub(super) fn into_remains(self) -> (Group, Option<i32>, Vec<Standby>) {
         let Life::Dead { pid } = self.life else {
             unreachable!("the living keep their groups")
         };
-        (self.group, pid)
+        let standbys = self.standbys.into_iter().chain(self.unborn).collect();
+        (self.group, pid, standbys)
+    }
+
+    /// Processes that wait for an order, and those on their way.
+    pub fn standbys(&self) -> usize {
+        self.standbys.len() + self.unborn.len()
+    }
+
+    /// The groups of processes that wait, whose memory is this zygote's to answer for.
+    pub fn standby_groups(&self) -> impl Iterator<Item = &Group> {
+        self.standbys.iter().map(Standby::group)
+    }
+
+    /// One that waits.
+    pub(super) fn take_standby(&mut self) -> Option<Standby> {
+        self.standbys.pop_front()
+    }
+
+    /// The one whose fork was asked first of those that are not born.
+    pub(super) fn take_unborn(&mut self) -> Option<Standby> {
+        self.unborn.pop_front()
+    }
+
+    pub(super) fn keep_standby(&mut self, standby: Standby) {
+        self.standbys.push_back(standby);
     }
 
     /// The first thing a zygote is told, and told once.
@@ -231,43 +282,59 @@ impl Zygote {
         outfit: &Outfit,
     ) -> Result<(), AskError> {
         self.check_room()?;
-        let mut roles = Roles::EMPTY
-            .with(Role::Connection)
-            .with(Role::Seen)
-            .with(Role::Stdout)
-            .with(Role::Stderr)
-            .with(Role::Cgroup);
-        let mut borrowed = vec![page, order.stdout, order.stderr, group.descriptor()];
-        if let Some(network) = network {
-            roles = roles.with(Role::Network);
-            borrowed.push(network);
-        }
-        if let Some(packages) = &outfit.packages {
-            roles = roles.with(Role::Packages);
-            borrowed.push(packages.as_fd());
-        }
-        let mounts = self.mounts.clone();
-        let request = Request::ForkInstance(ForkInstance {
-            id: order.id,
-            uid,
-            gid: uid,
-            limits: ProcessLimits {
-                open_files: order.open_files,
-                processes: u64::from(order.limits.processes),
-                ..ProcessLimits::NONE
-            },
-            roles,
-            hostname: order.hostname.as_bytes(),
-            mounts: mounts.as_texts(),
-            environment: order.environment.as_texts(),
-        });
-        // In the order of the roles, then of the mounts.
-        let connection = [outfit.connection.as_fd()];
-        let mounts = [&outfit.code, &outfit.scratch.tmp, &outfit.scratch.host].map(AsFd::as_fd);
-        self.send(&request, &[&connection[..], &borrowed, &mounts].concat())?;
+        let cgroup = Some(group.descriptor());
+        let paths = self.mounts.all.clone();
+        let (bytes, descriptors) =
+            write_order(order, uid, (page, cgroup, network), outfit, &paths)?;
+        self.send_bytes(bytes, &descriptors)?;
         self.under_way.push_back(order.id);
         self.forks += 1;
         Ok(())
+    }
+
+    /// Has one that stands by become an instance.
+    pub(super) fn send_on(
+        &mut self,
+        standby: &Standby,
+        order: &Order<'_>,
+        (uid, page): (u32, BorrowedFd<'_>),
+        network: Option<BorrowedFd<'_>>,
+        outfit: &Outfit,
+    ) -> io::Result<()> {
+        let (bytes, descriptors) =
+            write_order(order, uid, (page, None, network), outfit, &self.mounts.late)?;
+        standby.send(&bytes, &descriptors)?;
+        self.forks += 1;
+        Ok(())
+    }
+
+    /// Asks for a process that stands by.
+    pub(super) fn fork_standby(
+        &mut self,
+        id: u64,
+        standby: Standby,
+        (control, scratch): (BorrowedFd<'_>, &Scratch),
+    ) -> Result<(), (Standby, AskError)> {
+        if let Err(error) = self.check_room() {
+            return Err((standby, error));
+        }
+        let request = ForkStandby {
+            id,
+            roles: Roles::EMPTY.with(Role::Control).with(Role::Cgroup),
+            mounts: self.mounts.early.as_texts(),
+        };
+        let mut bytes = Vec::new();
+        let written = write(&Request::ForkStandby(request), &mut bytes);
+        let cgroup = standby.group().descriptor();
+        let descriptors = [control, cgroup, scratch.tmp.as_fd(), scratch.host.as_fd()];
+        match written.and_then(|()| self.send_bytes(bytes, &descriptors)) {
+            Ok(()) => {
+                self.under_way.push_back(id);
+                self.unborn.push_back(standby);
+                Ok(())
+            }
+            Err(error) => Err((standby, error.into())),
+        }
     }
 
     /// Asks for another zygote, whose end of its control socket this is.
@@ -307,17 +374,16 @@ impl Zygote {
 
     /// Now, or behind what waits.
     fn send(&mut self, request: &Request<'_>, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let mut bytes = core::mem::take(&mut self.scratch);
-        request
-            .encode(&mut bytes)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?;
+        let mut bytes = Vec::new();
+        write(request, &mut bytes)?;
+        self.send_bytes(bytes, descriptors)
+    }
+
+    fn send_bytes(&mut self, bytes: Vec<u8>, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         if self.unsent.is_empty() {
             match scm::send(self.control.as_fd(), &bytes, descriptors, true) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                other => {
-                    self.scratch = bytes;
-                    return other;
-                }
+                other => return other,
             }
         }
         let copies: Result<Vec<_>, _> = descriptors
@@ -422,4 +488,63 @@ impl Zygote {
         }
         expected
     }
+}
+
+fn write(request: &Request<'_>, bytes: &mut Vec<u8>) -> io::Result<()> {
+    request
+        .encode(bytes)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))
+}
+
+/// What makes a process an instance: the datagram, and the descriptors in the order of the roles,
+/// then of the mounts. The first `paths.len()` of an instance's mounts travel.
+fn write_order<'a>(
+    order: &Order<'a>,
+    uid: u32,
+    (page, cgroup, network): (
+        BorrowedFd<'a>,
+        Option<BorrowedFd<'a>>,
+        Option<BorrowedFd<'a>>,
+    ),
+    outfit: &'a Outfit,
+    paths: &TextList,
+) -> io::Result<(Vec<u8>, Vec<BorrowedFd<'a>>)> {
+    let packages = outfit.packages.as_ref().map(AsFd::as_fd);
+    let mut roles = Roles::EMPTY;
+    let mut descriptors = Vec::new();
+    for (role, descriptor) in [
+        (Role::Connection, Some(outfit.connection.as_fd())),
+        (Role::Seen, Some(page)),
+        (Role::Stdout, Some(order.stdout)),
+        (Role::Stderr, Some(order.stderr)),
+        (Role::Cgroup, cgroup),
+        (Role::Network, network),
+        (Role::Packages, packages),
+    ] {
+        if let Some(descriptor) = descriptor {
+            roles = roles.with(role);
+            descriptors.push(descriptor);
+        }
+    }
+    descriptors.push(outfit.code.as_fd());
+    if let Some(scratch) = &outfit.scratch {
+        descriptors.extend([scratch.tmp.as_fd(), scratch.host.as_fd()]);
+    }
+    let request = Request::ForkInstance(ForkInstance {
+        id: order.id,
+        uid,
+        gid: uid,
+        limits: ProcessLimits {
+            open_files: order.open_files,
+            processes: u64::from(order.limits.processes),
+            ..ProcessLimits::NONE
+        },
+        roles,
+        hostname: order.hostname.as_bytes(),
+        mounts: paths.as_texts(),
+        environment: order.environment.as_texts(),
+    });
+    let mut bytes = Vec::new();
+    write(&request, &mut bytes)?;
+    Ok((bytes, descriptors))
 }

@@ -12,6 +12,8 @@
 //!     | -- ForkInstance, ForkInstance, ... ----> |   any number in flight
 //!     | <--------------- Forked | ForkFailed --- |   in the order asked
 //!     | -- ForkZygote + control socket --------> |   the new one finds its Import in that socket
+//!     | -- ForkStandby + control socket -------> |   a child that waits in that socket for the
+//!     |                                          |   ForkInstance that it becomes itself
 //!     | -- (closes) ---------------------------> |   the zygote ends; what it forked lives on
 //! ```
 
@@ -32,6 +34,7 @@ const HEADER_BYTES: usize = 4;
 pub enum Request<'a> {
     ForkInstance(ForkInstance<'a>),
     ForkZygote(ForkZygote),
+    ForkStandby(ForkStandby<'a>),
     Import(Import<'a>),
 }
 
@@ -57,6 +60,16 @@ pub struct ForkInstance<'a> {
 pub struct ForkZygote {
     pub id: u64,
     pub roles: Roles,
+}
+
+/// A child that has gone as far towards an instance as it can without knowing whose, and waits in
+/// the control socket that travels along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ForkStandby<'a> {
+    pub id: u64,
+    pub roles: Roles,
+    /// Where the mounts go whose descriptors follow those of the roles.
+    pub mounts: Texts<'a>,
 }
 
 /// Import these, in this order, then serve.
@@ -229,6 +242,7 @@ pub enum ForkStage {
 const FORK_INSTANCE: u8 = 1;
 const FORK_ZYGOTE: u8 = 2;
 const IMPORT: u8 = 3;
+const FORK_STANDBY: u8 = 4;
 const FORKED: u8 = 0x81;
 const FORK_FAILED: u8 = 0x82;
 const IMPORTED: u8 = 0x83;
@@ -240,6 +254,7 @@ impl<'a> Request<'a> {
         match self {
             Self::ForkInstance(fork) => fork.roles.count() + fork.mounts.iter().count(),
             Self::ForkZygote(fork) => fork.roles.count(),
+            Self::ForkStandby(fork) => fork.roles.count() + fork.mounts.iter().count(),
             Self::Import(_) => 0,
         }
     }
@@ -275,6 +290,12 @@ impl<'a> Request<'a> {
                 out.extend_from_slice(&fork.id.to_le_bytes());
                 out.push(fork.roles.bits);
             }
+            Self::ForkStandby(fork) => {
+                start(out, FORK_STANDBY, descriptors)?;
+                out.extend_from_slice(&fork.id.to_le_bytes());
+                out.push(fork.roles.bits);
+                push_section(out, fork.mounts.joined());
+            }
             Self::Import(import) => {
                 start(out, IMPORT, descriptors)?;
                 push_section(out, import.modules.joined());
@@ -306,6 +327,11 @@ impl<'a> Request<'a> {
             FORK_ZYGOTE => Self::ForkZygote(ForkZygote {
                 id: reader.u64()?,
                 roles: Roles::from_bits(reader.u8()?),
+            }),
+            FORK_STANDBY => Self::ForkStandby(ForkStandby {
+                id: reader.u64()?,
+                roles: Roles::from_bits(reader.u8()?),
+                mounts: Texts::new(reader.section()?),
             }),
             IMPORT => Self::Import(Import {
                 modules: Texts::new(reader.section()?),
@@ -516,6 +542,11 @@ mod tests {
             id: 9,
             roles: Roles::EMPTY.with(Role::Control),
         };
+        let standby = ForkStandby {
+            id: 11,
+            roles: Roles::EMPTY.with(Role::Control).with(Role::Cgroup),
+            mounts: mounts.as_texts(),
+        };
         let import = Import {
             modules: environment.as_texts(),
             paths: mounts.as_texts(),
@@ -523,6 +554,7 @@ mod tests {
         [
             Request::ForkInstance(fork),
             Request::ForkZygote(zygote),
+            Request::ForkStandby(standby),
             Request::Import(import),
         ]
         .iter()
@@ -544,7 +576,7 @@ mod tests {
     #[test]
     fn requests_survive_the_trip() {
         let (mounts, environment) = lists();
-        assert_eq!(requests(&mounts, &environment).len(), 3);
+        assert_eq!(requests(&mounts, &environment).len(), 4);
         requests(&TextList::new(), &TextList::new());
     }
 

@@ -160,7 +160,7 @@ fn forks_lost_with_their_zygote_are_found() {
     assert_eq!(ended.receive(), Outcome::HungUp);
     // Not born: the zygote stands still when it is asked, then dies.
     let events = zygote.zygote.group().events().unwrap();
-    zygote.zygote.group().freeze().unwrap();
+    zygote.zygote.group_mut().freeze().unwrap();
     while !zygote.zygote.group().state().unwrap().frozen {
         wait_for(events.as_fd(), PollFlags::PRI);
     }

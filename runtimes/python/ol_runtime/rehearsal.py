@@ -15,10 +15,10 @@ ROUNDS = 40
 HEAD = ("id", "f", "zygote", "HTTP/1.1", "POST", "/run/f", "/", "", "", "", "host", "h")
 
 
-def rehearse(settle_environment):
+def rehearse(settle_environment, rounds=ROUNDS):
     """Everything but the sandbox and the end."""
     kept = dict(os.environ), sys.path[:], sys.argv
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         settings = settle_environment(b"OL_FUNCTION=f\0OL_PACKAGES=/p\0OL_ENTRY_FILE=rehearsed.py")
         forkhooks.settle_main_thread()
         uniqueness.renew()

@@ -2,6 +2,7 @@
 
     started --import--> serving --fork--> (still serving)
                            |        \\--> an instance, or the zygote of another node
+                           |         \\-> a standby --ordered--> an instance
                            \\--worker hangs up--> gone
 
 The loop that takes requests and forks is native code, `ol_zygote_serve`: it comes back to Python
@@ -30,6 +31,7 @@ FAILED = 1
 END = 0
 INSTANCE = 1
 IMPORT = 2
+STANDBY = 3
 
 # Thread pools would make a zygote impossible to fork.
 SINGLE_THREAD = (
@@ -71,6 +73,9 @@ def run(library_path=LIBRARY):
         elif work == IMPORT:
             os.environ.update(environment)
             import_asked(library, hooks, text[: length.value])
+        elif work == STANDBY:
+            # The pages that a child writes to are copied now, while nobody waits.
+            rehearsal.rehearse(settle_environment, rounds=1)
         else:
             os._exit(-work if work < 0 else END)
 

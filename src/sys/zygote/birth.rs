@@ -12,6 +12,9 @@
 //!   closes the last doors                                   (the last system call filter)
 //! ```
 //!
+//! A standby is born before anybody knows whose instance it will be: it does what the same is for
+//! all (its /tmp, /host and /proc, leaving the session) and the rest when its order comes.
+//!
 //! The zygote's root needs no replacement: it is made of the same read-only mounts, and only /tmp
 //! differs. Keeping it saves a third of a birth against pivoting into another one.
 
@@ -19,7 +22,8 @@ use super::super::{mount, process, seccomp};
 use super::{BIRTH_FAILED, CONNECTION, CONTROL, NO_FILTER_VARIABLE, SEEN, by_role};
 use crate::wire::answer::FailureCode;
 use crate::wire::reply::encode_failure;
-use crate::wire::zygote::{ForkInstance, ProcessLimits, Role, Roles};
+use crate::wire::text::Texts;
+use crate::wire::zygote::{ForkInstance, ForkStandby, ProcessLimits, Role, Roles};
 use rustix::fs::{Gid, Mode, Uid};
 use rustix::mount::MountFlags;
 use rustix::process::Resource;
@@ -56,15 +60,42 @@ impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
     }
 }
 
+/// How much of a birth there is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Whole,
+    /// What a standby has not done yet.
+    Rest,
+}
+
 /// Comes back jailed, or not at all: a failure is told through the connection.
-pub(super) fn become_instance(fork: &ForkInstance<'_>, descriptors: Vec<OwnedFd>) {
-    if let Err(failed) = confine(fork, &descriptors) {
+pub(super) fn become_instance(fork: &ForkInstance<'_>, descriptors: Vec<OwnedFd>, part: Part) {
+    if let Err(failed) = confine(fork, &descriptors, part) {
         let connection = by_role(fork.roles, Role::Connection, &descriptors);
         tell(connection.expect("checked before the fork"), &failed);
         process::exit_now(BIRTH_FAILED);
     }
     // They have been closed by number.
     core::mem::forget(descriptors);
+}
+
+/// The child that waits for its order in a control socket of its own.
+pub(super) fn become_standby(fork: &ForkStandby<'_>, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+    let prepared = attach_mounts(fork.roles, fork.mounts, &descriptors)
+        .and_then(|()| leave_zygote())
+        .map_err(|failed| failed.error);
+    prepared?;
+    let control = by_role(fork.roles, Role::Control, &descriptors);
+    let control = control.expect("checked before the fork");
+    // SAFETY: the zygote's control socket belongs to nobody in this process any more.
+    unsafe { process::place(control, CONTROL)? };
+    // SAFETY: as in `take_descriptors`.
+    unsafe { process::close_from(FIRST_UNUSED)? };
+    core::mem::forget(descriptors);
+    // A worker that has gone meanwhile hangs up, which is the next thing this process hears. One
+    // that has sent the order may hang up, too: the socket is not asked here whether it did.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    Ok(())
 }
 
 /// The child of a zygote that will be one: another control socket, other streams, other packages,
@@ -83,18 +114,17 @@ pub(super) fn become_zygote(
     process::die_with_parent(super::control())
 }
 
-fn confine(fork: &ForkInstance<'_>, descriptors: &[OwnedFd]) -> Result<(), BirthError> {
-    attach_mounts(fork, descriptors)?;
-    let proc_flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    rustix::mount::mount(c"proc", c"/proc", c"proc", proc_flags, None).at("mount /proc")?;
+fn confine(fork: &ForkInstance<'_>, descriptors: &[OwnedFd], part: Part) -> Result<(), BirthError> {
+    attach_mounts(fork.roles, fork.mounts, descriptors)?;
+    if part == Part::Whole {
+        leave_zygote()?;
+    }
     rustix::system::sethostname(fork.hostname).at("set the host name")?;
     if let Some(network) = by_role(fork.roles, Role::Network, descriptors) {
         let kind = Some(LinkNameSpaceType::Network);
         rustix::thread::move_into_link_name_space(network, kind).at("enter the network")?;
     }
     limit_resources(&fork.limits).at("limit resources")?;
-    rustix::process::setsid().at("leave the session")?;
-    rustix::process::umask(Mode::WGRP | Mode::WOTH);
     take_descriptors(fork.roles, descriptors).at("take descriptors")?;
     become_user(fork.uid, fork.gid)?;
     // SAFETY: take_descriptors has just put the connection there.
@@ -106,12 +136,25 @@ fn confine(fork: &ForkInstance<'_>, descriptors: &[OwnedFd]) -> Result<(), Birth
     Ok(())
 }
 
-fn attach_mounts(fork: &ForkInstance<'_>, descriptors: &[OwnedFd]) -> Result<(), BirthError> {
-    if let Some(packages) = by_role(fork.roles, Role::Packages, descriptors) {
+/// What is the same for all instances.
+fn leave_zygote() -> Result<(), BirthError> {
+    let proc_flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount(c"proc", c"/proc", c"proc", proc_flags, None).at("mount /proc")?;
+    rustix::process::setsid().at("leave the session")?;
+    rustix::process::umask(Mode::WGRP | Mode::WOTH);
+    Ok(())
+}
+
+fn attach_mounts(
+    roles: Roles,
+    paths: Texts<'_>,
+    descriptors: &[OwnedFd],
+) -> Result<(), BirthError> {
+    if let Some(packages) = by_role(roles, Role::Packages, descriptors) {
         mount::attach_at(packages, PACKAGES).at("attach its packages")?;
     }
-    let trees = &descriptors[fork.roles.count()..];
-    for (path, tree) in fork.mounts.iter().zip(trees) {
+    let trees = &descriptors[roles.count()..];
+    for (path, tree) in paths.iter().zip(trees) {
         let path = CString::new(path).expect("texts hold no NUL");
         mount::attach_at(tree.as_fd(), &path).at("attach a mount")?;
     }

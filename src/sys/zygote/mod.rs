@@ -10,6 +10,9 @@
 //!                                   \-parent: Forked, next request
 //!          --ForkZygote-->   clone3 --child: new control socket, then waits for its own Import
 //!                                   \-parent: Forked, next request
+//!          --ForkStandby-->  clone3 --child: half of the birth, Python rehearses, then waits for
+//!                                   |        the ForkInstance that it becomes itself
+//!                                   \-parent: Forked, next request
 //!          --closes-->       Python ends
 //! ```
 //!
@@ -29,6 +32,7 @@
 //!     if what == 0: os._exit(0)          # the worker has gone or wants no more
 //!     if what == 1: ...                  # this process is a new instance; never call serve again
 //!     if what == 2: ...                  # import, then ol_zygote_imported or _import_failed
+//!     if what == 3: ...                  # this process stands by: rehearse, then serve again
 //!     if what < 0:  os._exit(1)          # -errno: the control socket is broken
 //! ```
 //!
@@ -43,6 +47,10 @@
 //!   all joined by NUL, or `ol_zygote_import_failed(module, length, text, length)` and `_exit(1)`.
 //!   Both return 0 or -errno.
 //!
+//! - **3, a standby.** A child forked ahead, with everything of the jail done that does not depend
+//!   on the function. The fork hooks of Python have run. What it touches now it need not touch
+//!   when somebody waits for it. The next `ol_zygote_serve` comes back with 1, or 0.
+//!
 //! A capacity of [`TEXT_BYTES_MAX`] is enough for any text.
 
 mod arenas;
@@ -56,9 +64,12 @@ use super::process;
 use super::scm::{self, Received};
 use crate::wire::text::Texts;
 use crate::wire::zygote::{
-    DATAGRAM_BYTES_MAX, ForkInstance, ForkStage, ForkZygote, Imported, Reply, Request, Role, Roles,
+    DATAGRAM_BYTES_MAX, ForkInstance, ForkStage, ForkStandby, ForkZygote, Imported, Reply, Request,
+    Role, Roles,
 };
+use birth::Part;
 use core::ffi::{c_char, c_int};
+use core::sync::atomic::{AtomicBool, Ordering};
 use hooks::Hooks;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -86,7 +97,18 @@ enum Work {
     End = 0,
     Instance = 1,
     Import = 2,
+    Standby = 3,
 }
+
+/// This process stands by: the next order is its own.
+static STANDS_BY: AtomicBool = AtomicBool::new(false);
+
+/// What an instance is born into.
+const BORN_INTO: CloneFlags = CloneFlags::SIBLING
+    .and(CloneFlags::NEW_PID)
+    .and(CloneFlags::NEW_MOUNT)
+    .and(CloneFlags::NEW_IPC)
+    .and(CloneFlags::NEW_UTS);
 
 /// Before anything is imported: Python's objects are kept where huge pages can hold them.
 ///
@@ -224,7 +246,14 @@ fn serve(out: &mut TextOut<'_>) -> io::Result<Work> {
         };
         let request = Request::decode(bytes, descriptors.len())
             .map_err(|_| io::Error::from_raw_os_error(libc::EPROTO))?;
+        let stands_by = STANDS_BY.load(Ordering::Relaxed);
         let work = match request {
+            Request::ForkInstance(fork) if stands_by => {
+                birth::become_instance(&fork, core::mem::take(&mut descriptors), Part::Rest);
+                out.put(fork.environment.joined())?;
+                Some(Work::Instance)
+            }
+            _ if stands_by => return Err(io::Error::from_raw_os_error(libc::EPROTO)),
             Request::Import(import) => {
                 out.put(import.modules.joined())?;
                 out.put(b"\0\0")?;
@@ -236,6 +265,7 @@ fn serve(out: &mut TextOut<'_>) -> io::Result<Work> {
                 fork_zygote(&hooks, &fork, &descriptors)?;
                 None
             }
+            Request::ForkStandby(fork) => fork_standby(&hooks, &fork, &mut descriptors)?,
         };
         if let Some(work) = work {
             return Ok(work);
@@ -250,25 +280,14 @@ fn fork_instance(
     descriptors: &mut Vec<OwnedFd>,
     out: &mut TextOut<'_>,
 ) -> io::Result<Option<Work>> {
-    const BORN_INTO: CloneFlags = CloneFlags::SIBLING
-        .and(CloneFlags::NEW_PID)
-        .and(CloneFlags::NEW_MOUNT)
-        .and(CloneFlags::NEW_IPC)
-        .and(CloneFlags::NEW_UTS);
     if !fork.roles.has(Role::Connection) {
-        let stage = ForkStage::Request;
-        reply(&Reply::ForkFailed {
-            id: fork.id,
-            errno: libc::EINVAL as u32,
-            stage,
-        })?;
-        return Ok(None);
+        return refuse(fork.id).map(|()| None);
     }
     let cgroup = by_role(fork.roles, Role::Cgroup, descriptors);
     match fork_here(hooks, fork.id, BORN_INTO, cgroup)? {
         Side::Zygote => Ok(None),
         Side::Child => {
-            birth::become_instance(fork, core::mem::take(descriptors));
+            birth::become_instance(fork, core::mem::take(descriptors), Part::Whole);
             renew::all()?;
             hooks.after_in_child();
             out.put(fork.environment.joined())?;
@@ -277,15 +296,41 @@ fn fork_instance(
     }
 }
 
+/// In the parent none; in the child the work of a standby.
+fn fork_standby(
+    hooks: &Hooks,
+    fork: &ForkStandby<'_>,
+    descriptors: &mut Vec<OwnedFd>,
+) -> io::Result<Option<Work>> {
+    if !fork.roles.has(Role::Control) {
+        return refuse(fork.id).map(|()| None);
+    }
+    let cgroup = by_role(fork.roles, Role::Cgroup, descriptors);
+    match fork_here(hooks, fork.id, BORN_INTO, cgroup)? {
+        Side::Zygote => Ok(None),
+        Side::Child => {
+            birth::become_standby(fork, core::mem::take(descriptors))?;
+            STANDS_BY.store(true, Ordering::Relaxed);
+            renew::all()?;
+            hooks.after_in_child();
+            Ok(Some(Work::Standby))
+        }
+    }
+}
+
+/// The request made no sense.
+fn refuse(id: u64) -> io::Result<()> {
+    reply(&Reply::ForkFailed {
+        id,
+        errno: libc::EINVAL as u32,
+        stage: ForkStage::Request,
+    })
+}
+
 /// In the child the loop goes on, with another control socket.
 fn fork_zygote(hooks: &Hooks, fork: &ForkZygote, descriptors: &[OwnedFd]) -> io::Result<()> {
     let Some(new_control) = by_role(fork.roles, Role::Control, descriptors) else {
-        let stage = ForkStage::Request;
-        return reply(&Reply::ForkFailed {
-            id: fork.id,
-            errno: libc::EINVAL as u32,
-            stage,
-        });
+        return refuse(fork.id);
     };
     let cgroup = by_role(fork.roles, Role::Cgroup, descriptors);
     // Other packages are seen by nobody but the child and what is forked from it.
