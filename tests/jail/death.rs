@@ -1,6 +1,6 @@
 //! How sandboxes end, and that nothing of them stays.
 
-use crate::rig::{LIMITS, Outcome, next_event, rig, wait_for};
+use crate::rig::{LIMITS, Outcome, next_event, rig, until, wait_for};
 use olworker::host::cgroup::{Forest, Limits};
 use olworker::host::death::Cause;
 use olworker::host::zygote::ZygoteEvent;
@@ -119,6 +119,40 @@ fn a_thawed_one_goes_on() {
     running.instance.group().thaw().unwrap();
     assert_eq!(running.receive(), Outcome::Answer("2".into()));
     rig.end(running);
+    rig.end_zygote(zygote);
+}
+
+#[test]
+fn those_that_stand_by_go_with_their_zygote() {
+    let Some(mut rig) = rig() else { return };
+    let mut zygote = rig.zygote(&[]);
+    let branch = rig.group.join("sandboxes/f1");
+    rig.stand_by(&mut zygote);
+    // One more, of which the zygote's answer is never heard.
+    let (family, id) = (zygote.family, u64::MAX);
+    let asked = rig.sandboxes.stand_by(family, &mut zygote.zygote, id);
+    asked.unwrap();
+    assert_eq!(zygote.zygote.standbys(), 2);
+    rig.end_zygote(zygote);
+    until("they have ended and their groups are gone", || {
+        rig.sandboxes.reap();
+        rig.sandboxes.refill().unwrap();
+        !branch.exists()
+    });
+}
+
+#[test]
+fn one_that_stood_by_and_died_is_not_given_a_call() {
+    let Some(mut rig) = rig() else { return };
+    let mut zygote = rig.zygote(&[]);
+    rig.stand_by(&mut zygote);
+    let waiting = zygote.zygote.standby_groups().next().unwrap();
+    waiting.kill().unwrap();
+    until("it is dead", || waiting.pids().unwrap().is_empty());
+    let mut instance = rig.fork(&mut zygote, "def f(event): return 1");
+    assert_eq!(instance.call("0"), Outcome::Answer("1".into()));
+    rig.end(instance);
+    until("it is waited for", || !rig.sandboxes.reap());
     rig.end_zygote(zygote);
 }
 

@@ -3,15 +3,17 @@
 use crate::rig::{Outcome, Rig, Running, Wish, rig, rig_with};
 use serde_json::{Value, json};
 
-/// What a program says in a forked instance and in a fresh interpreter: both are the same jail.
+/// What a program says in a forked instance, in one that stood by and in a fresh interpreter: all
+/// are the same jail.
 fn everywhere(wish: &Wish<'_>, code: &str, check: impl Fn(&Value, &Rig)) {
     let Some(mut rig) = rig_with(wish) else {
         return;
     };
     let mut zygote = rig.zygote(&["json"]);
     let forked = rig.fork(&mut zygote, code);
+    let ahead = rig.send_on(&mut zygote, code);
     let fresh = rig.fresh(code);
-    for mut running in [forked, fresh] {
+    for mut running in [forked, ahead, fresh] {
         check(&ask(&mut running, &rig), &rig);
         rig.end(running);
     }

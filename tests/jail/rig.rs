@@ -269,6 +269,29 @@ impl Rig {
         Running::new(from.family, instance)
     }
 
+    /// Forks a process ahead and waits until it stands by.
+    pub fn stand_by(&mut self, from: &mut Ready) {
+        let id = self.next_id();
+        let (family, zygote) = (from.family, &mut from.zygote);
+        self.sandboxes.stand_by(family, zygote, id).unwrap();
+        match next_event(zygote) {
+            ZygoteEvent::Forked { id: told, pid } => {
+                assert_eq!(told, id);
+                self.sandboxes.standby_born(family, zygote, pid).unwrap();
+            }
+            other => panic!("{other:?}; the log says: {}", self.log()),
+        }
+    }
+
+    /// An instance of this code that a process forked ahead becomes.
+    pub fn send_on(&mut self, from: &mut Ready, code: &str) -> Running {
+        self.stand_by(from);
+        let directory = self.function(code);
+        let running = self.fork_unanswered(from, &directory, LIMITS);
+        assert!(running.instance.pid().is_some(), "alive at once");
+        running
+    }
+
     pub fn await_birth(&mut self, from: &mut Ready, running: &mut Running) {
         match next_event(&mut from.zygote) {
             ZygoteEvent::Forked { id, pid } => {

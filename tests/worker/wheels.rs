@@ -45,6 +45,11 @@ impl<'a> Wheel<'a> {
         );
         for required in self.requires {
             writeln!(metadata, "Requires-Dist: {required}").unwrap();
+            // pip ignores what an extra requires that is not announced.
+            if let Some((_, extra)) = required.split_once("extra == '") {
+                let extra = extra.trim_end_matches('\'');
+                writeln!(metadata, "Provides-Extra: {extra}").unwrap();
+            }
         }
         let wheel =
             "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n";

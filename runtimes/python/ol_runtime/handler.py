@@ -10,13 +10,20 @@ The code lies in one directory; settings name the entry or leave it to be found:
 """
 
 import io
+import marshal
 import sys
 from _frozen_importlib import ModuleSpec
-from _frozen_importlib_external import SourceFileLoader
+from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader
 from posix import F_OK, access
 
 ENTRY_FILES = ("f.py", "app.py", "main.py")
 NAMED_ENTRIES = (("wsgi", "OL_WSGI_ENTRY"), ("asgi", "OL_ASGI_ENTRY"))
+
+# Byte code of this interpreter that is not to be compared with its source: it was made from the
+# very content that lies beside it.
+COMPILED_HEAD = MAGIC_NUMBER + b"\1\0\0\0"
+COMPILED_HEAD_BYTES = 16
+COMPILED_ENDING = ".%s.pyc" % sys.implementation.cache_tag
 
 # What a second argument with a default must be called to be given a context.
 CONTEXT_NAMES = ("context", "ctx", "_context", "_ctx")
@@ -140,11 +147,22 @@ def make_module(name, path):
 
 def code_of_file(loader, folder, path):
     """Compiled before, if anybody has left it there; else compiled now, and not kept."""
-    if access(folder + "/__pycache__", F_OK):
-        return loader.get_code(loader.name)
+    name = path[len(folder) + 1 : -3] if path.endswith(".py") else ""
+    compiled = "%s/__pycache__/%s%s" % (folder, name, COMPILED_ENDING)
+    if access(compiled, F_OK):
+        return read_compiled(compiled) or loader.get_code(loader.name)
     with io.FileIO(path) as file:
         source = file.readall()
     return compile(source, path, "exec", dont_inherit=True)
+
+
+def read_compiled(path):
+    """What importlib does in many more steps; none where its care is needed."""
+    with io.FileIO(path) as file:
+        content = file.readall()
+    if content[: len(COMPILED_HEAD)] != COMPILED_HEAD:
+        return None
+    return marshal.loads(memoryview(content)[COMPILED_HEAD_BYTES:])
 
 
 def code_of(callable_object):
