@@ -4,8 +4,8 @@
 //! of a path (never at its name), reads what must be known before the first call (the [`Header`])
 //! and then hands out arrivals in order, a batch at a time, so that memory is bounded by functions
 //! and not by calls. Whatever a [`Reader`] hands out has been checked: times are finite, never
-//! negative, never decreasing; every index names a function. A bad trace is refused with line and
-//! reason.
+//! negative, never decreasing; every index names a function. A bad trace, also one that has no call
+//! at all, is refused with line and reason.
 //!
 //! | begins with | is |
 //! |---|---|
@@ -278,6 +278,7 @@ impl Reader {
         for _ in 0..limit {
             let next = self.source.next().map_err(|error| error.of(&self.path))?;
             let Some(arrival) = next else {
+                self.refuse_empty()?;
                 return Ok(false);
             };
             let checked = self.checked.check(arrival, functions);
@@ -285,6 +286,15 @@ impl Reader {
             into.push(arrival);
         }
         Ok(true)
+    }
+
+    /// A file that ends before its first call would give a table of zeros that says nothing.
+    fn refuse_empty(&self) -> Result<(), TraceError> {
+        let made_up = matches!(self.source, Source::Memory(_) | Source::Generated(_));
+        if made_up || self.checked.arrivals > 0 {
+            return Ok(());
+        }
+        Err(self.source.locate(no_calls()).of(&self.path))
     }
 
     /// All that is left, for whoever must know the future.
@@ -339,6 +349,9 @@ fn open_kind(path: &Path) -> Result<Reader, TraceError> {
         }
         Some(Kind::Azure2021) => {
             let (header, arrivals) = azure::read_2021(path)?;
+            if arrivals.is_empty() {
+                return Err(no_calls());
+            }
             return Ok(Reader {
                 path: path.into(),
                 ..Reader::from_memory("", header, arrivals)
@@ -350,6 +363,10 @@ fn open_kind(path: &Path) -> Result<Reader, TraceError> {
         progress,
         ..Reader::new(path, header, source)
     })
+}
+
+fn no_calls() -> TraceError {
+    TraceError::whole("the trace ends without a single call").remedied("give a trace with calls")
 }
 
 const KNOWN: &str = "give JSON with `functions` and `events`, a recorded trace, a directory of \

@@ -134,6 +134,34 @@ fn bad_traces_are_refused_with_line_and_reason() {
 }
 
 #[test]
+fn a_trace_without_calls_is_refused() {
+    let plain = "{\"functions\": [[\"a\", 10, 20, 5]],\n\"events\": []}";
+    let recorded =
+        "{\"event\": \"function\", \"name\": \"a\", \"packages\": [], \"imports\": []}\n";
+    let azure = "app,func,end_timestamp,duration\n";
+    for (name, content, wanted) in [
+        (
+            "no-calls-plain",
+            plain,
+            "line 2: the trace ends without a single call",
+        ),
+        (
+            "no-calls-recorded",
+            recorded,
+            "the trace ends without a single call",
+        ),
+        (
+            "no-calls-azure",
+            azure,
+            "the trace ends without a single call",
+        ),
+    ] {
+        let error = read(name, content.as_bytes()).unwrap_err();
+        assert!(error.contains(wanted), "{name}: {error}");
+    }
+}
+
+#[test]
 fn a_truncated_gzip_stream_is_refused() {
     let whole = gzip(GOOD.as_bytes());
     for len in [3, whole.len() / 2, whole.len() - 9, whole.len() - 1] {
