@@ -288,7 +288,7 @@ impl Sandboxes {
             match self.send_on(family, zygote, standby, order, network) {
                 Ok(instance) => return Ok(instance),
                 // It had ended; the next one may live.
-                Err(standby) => self.retire(family, standby),
+                Err(standby) => self.retire(family, *standby),
             }
         }
         let (mut instance, outfit) = prepare(self.home(family), order)?;
@@ -313,14 +313,14 @@ impl Sandboxes {
         mut standby: Standby,
         order: &Order<'_>,
         network: Option<usize>,
-    ) -> Result<Instance, Standby> {
+    ) -> Result<Instance, Box<Standby>> {
         let Ok(outfit) = standby
             .slot()
             .group
             .limit(order.limits)
             .and_then(|()| Outfit::make(order, None))
         else {
-            return Err(standby);
+            return Err(Box::new(standby));
         };
         let (connection, outfit) = outfit;
         let network = network.map(|place| self.networks[place].namespace.as_fd());
@@ -330,7 +330,7 @@ impl Sandboxes {
             zygote.send_on(&standby, order, (uid, page.as_fd()), network, &outfit)
         });
         if sent.is_err() {
-            return Err(standby);
+            return Err(Box::new(standby));
         }
         Ok(standby.into_instance(order.id, connection))
     }
@@ -458,18 +458,15 @@ impl Sandboxes {
     /// The zygote has died before it answered: the instance may have been born all the same, and
     /// may have ended since. False, and it counts as dead, when it was not.
     pub fn search(&mut self, family: FamilyKey, instance: &mut Instance) -> bool {
-        match self.find_born(family, &instance.slot().group) {
-            Some((pid, pidfd)) => {
-                // As in `born`.
-                let born = instance.born(pid, pidfd);
-                debug_assert!(born.is_ok());
-                true
-            }
-            None => {
-                instance.stillborn();
-                false
-            }
+        let found = self.find_born(family, &instance.slot().group);
+        if let Some((pid, pidfd)) = found {
+            // As in `born`.
+            let born = instance.born(pid, pidfd);
+            debug_assert!(born.is_ok());
+            return true;
         }
+        instance.stillborn();
+        false
     }
 
     /// The process that was to be born into this group, if it was.

@@ -314,9 +314,9 @@ impl Zygote {
         id: u64,
         standby: Standby,
         (control, scratch): (BorrowedFd<'_>, &Scratch),
-    ) -> Result<(), (Standby, AskError)> {
+    ) -> Result<(), (Box<Standby>, AskError)> {
         if let Err(error) = self.check_room() {
-            return Err((standby, error));
+            return Err((Box::new(standby), error));
         }
         let request = ForkStandby {
             id,
@@ -333,7 +333,7 @@ impl Zygote {
                 self.unborn.push_back(standby);
                 Ok(())
             }
-            Err(error) => Err((standby, error.into())),
+            Err(error) => Err((Box::new(standby), error.into())),
         }
     }
 
