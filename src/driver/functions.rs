@@ -25,6 +25,7 @@ use crate::wire::text::TextList;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -191,7 +192,7 @@ pub fn load(registry: &Registry, name: &FunctionName) -> Result<Option<Code>, Tr
 
 fn code(image: Image, settings: FunctionSettings, version: u64, stamp: Stamp) -> Result<Code, Bad> {
     let requirements = Arc::new(Requirements::of(&image.path)?);
-    let entry = image.path.join(entry_file(&settings));
+    let entry = image.path.join(entry_file(&image.path, &settings));
     let imports = imports::of(&entry).map_err(Bad::Host)?;
     let own = settings
         .environment
@@ -254,30 +255,58 @@ fn settings_text(image: &Image, name: &str) -> Result<Option<String>, Bad> {
     Ok(Some(text))
 }
 
-/// The file that a call begins with, below the image.
-fn entry_file(settings: &FunctionSettings) -> String {
-    let set = |name: &str| settings.environment.get(name);
-    let module = |entry: &String| {
-        let module = entry.split(':').next().unwrap_or(entry);
-        format!("{}.py", module.trim_end_matches(".py").replace('.', "/"))
+/// What is looked for where no file is named, as the runtime does.
+const ENTRY_FILES: [&str; 3] = ["f.py", "app.py", "main.py"];
+
+/// The files that a call may begin with, below the image; the first that is there is it. The
+/// runtime's `handler` reads the names the same way.
+fn entry_files(settings: &FunctionSettings) -> Vec<String> {
+    let set = |name: &str| {
+        let value = settings.environment.get(name);
+        value.filter(|value| !value.is_empty())
     };
-    let entry = set("OL_ENTRY_FILE")
-        .cloned()
-        .or_else(|| set("OL_WSGI_ENTRY").or(set("OL_ASGI_ENTRY")).map(module));
-    entry.unwrap_or_else(|| "f.py".to_owned())
+    let file = |module: &str| {
+        let module = module.strip_suffix(".py").unwrap_or(module);
+        format!("{}.py", module.replace('.', "/"))
+    };
+    let unnamed = match set("OL_ENTRY_FILE") {
+        Some(named) => vec![named.clone()],
+        None => ENTRY_FILES.map(str::to_owned).to_vec(),
+    };
+    let Some(entry) = set("OL_WSGI_ENTRY").or(set("OL_ASGI_ENTRY")) else {
+        return unnamed;
+    };
+    match entry.split_once(':') {
+        Some(("", _)) => unnamed,
+        Some((module, _)) => vec![file(module)],
+        // A module, a name in a module, or a name in the file that is not named.
+        None => core::iter::once(file(entry))
+            .chain(entry.rsplit_once('.').map(|(module, _)| file(module)))
+            .chain(unnamed)
+            .collect(),
+    }
+}
+
+fn is_there(image: &Path, entry: &str) -> bool {
+    let package = image.join(entry.trim_end_matches(".py"));
+    image.join(entry).is_file() || package.join("__init__.py").is_file()
+}
+
+/// The one a call begins with; when none is there, the one that was to be.
+fn entry_file(image: &Path, settings: &FunctionSettings) -> String {
+    let mut files = entry_files(settings);
+    let found = files.iter().position(|entry| is_there(image, entry));
+    files.swap_remove(found.unwrap_or(0))
 }
 
 fn check_entry(image: &Image, settings: &FunctionSettings) -> Result<(), Bad> {
-    let entry = entry_file(settings);
-    let package = image
-        .path
-        .join(entry.trim_end_matches(".py"))
-        .join("__init__.py");
-    if image.path.join(&entry).is_file() || package.is_file() {
+    let entries = entry_files(settings);
+    if entries.iter().any(|entry| is_there(&image.path, entry)) {
         return Ok(());
     }
     Err(Bad::Archive(format!(
-        "no entry file: {entry} is missing (name another with OL_ENTRY_FILE in [environment], {})",
+        "no entry file: {} is missing (name another with OL_ENTRY_FILE in [environment], {})",
+        entries.join(" or "),
         function::FILE
     )))
 }
@@ -718,19 +747,35 @@ mod tests {
         let bed = Bed::new("entry");
         let directory = bed.root.join("registry/x");
         fs::create_dir(&directory).unwrap();
-        fs::write(directory.join("main.py"), "").unwrap();
+        fs::write(directory.join("other.py"), "").unwrap();
         let found = |bed: &Bed| {
             let name = FunctionName::new("x").unwrap();
             let found = bed.files().find(&name).unwrap().unwrap();
             let loaded = bed.files().load(&found, &settings);
             loaded.map_err(|bad| bad.to_string())
         };
-        assert!(found(&bed).unwrap_err().contains("f.py is missing"));
-        fs::write(
-            directory.join("ol.toml"),
-            "[environment]\nOL_WSGI_ENTRY = \"main:app\"",
-        )
-        .unwrap();
+        let all = "f.py or app.py or main.py is missing";
+        assert!(found(&bed).unwrap_err().contains(all));
+        let settle = |variable: &str, value: &str| {
+            let text = format!("[environment]\n{variable} = \"{value}\"");
+            fs::write(directory.join("ol.toml"), text).unwrap();
+        };
+        for entry in ["other:app", "other.py:app", "other", "other.app"] {
+            settle("OL_WSGI_ENTRY", entry);
+            assert!(found(&bed).is_ok(), "{entry}");
+        }
+        for entry in ["app", ":app", "third:app"] {
+            settle("OL_WSGI_ENTRY", entry);
+            assert!(found(&bed).is_err(), "{entry}");
+        }
+        fs::write(directory.join("main.py"), "").unwrap();
+        for (entry, is_found) in [("app", true), (":app", true), ("third:app", false)] {
+            settle("OL_WSGI_ENTRY", entry);
+            assert_eq!(found(&bed).is_ok(), is_found, "{entry}");
+        }
+        settle("OL_ENTRY_FILE", "third.py");
+        assert!(found(&bed).is_err());
+        settle("OL_ENTRY_FILE", "");
         assert!(found(&bed).is_ok());
         fs::write(directory.join("ol.toml"), "zigote = true").unwrap();
         assert!(found(&bed).unwrap_err().contains("did you mean zygote"));
