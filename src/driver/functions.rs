@@ -17,7 +17,7 @@ use crate::base::{FunctionName, Slab, Time};
 use crate::config::function::{self, FunctionSettings};
 use crate::engine::{CallKey, FunctionKey};
 use crate::host::code::{
-    Bad, Digest, Entry, Files, Image, Registry, Stamp, Trouble, Upload, Version,
+    Bad, Digest, Entry, Files, Image, Placed, Registry, Stamp, Trouble, Upload, Version,
 };
 use crate::host::imports;
 use crate::host::packages::Requirements;
@@ -68,6 +68,8 @@ pub struct Function {
     pub version: u32,
     /// None until it was found for the first time.
     pub code: Option<Code>,
+    /// The last change of the registry that it was told of.
+    change: u64,
     checked: Time,
     /// Since when somebody looks.
     looks: Option<Time>,
@@ -320,14 +322,26 @@ pub struct Put {
 
 impl Put {
     /// Unpacks, checks, keeps, publishes. Blocks: for helpers.
-    pub fn run(self, registry: &Files) -> Result<(Version, Code), Bad> {
-        let (version, image, settings) = registry.put(&self.name, self.upload, &settings)?;
-        let found = registry.find(&self.name).map_err(Bad::Host)?;
-        // Removed again at once by somebody else: as if it had been removed a moment later.
-        let stamp = Stamp::Files(found.map(|found| found.stamp).unwrap_or_default());
-        let code = code(image, settings, version.number, stamp)?;
-        Ok((version, code))
+    /// Answers which change of the registry it was, too.
+    pub fn run(self, registry: &Files) -> Result<(Version, Code, u64), Bad> {
+        let placed = registry.put(&self.name, self.upload, &settings)?;
+        let Placed { version, image, .. } = placed;
+        let stamp = Stamp::Files(placed.stamp);
+        let code = code(image, placed.checked, version.number, stamp)?;
+        Ok((version, code, placed.change))
     }
+}
+
+/// What became of an upload among the functions that are known.
+#[derive(Debug)]
+#[must_use]
+pub enum Deployed {
+    /// New calls get it.
+    Newest(FunctionKey),
+    /// A later one was heard of before.
+    Outdone,
+    /// There is no place for one more function.
+    Full,
 }
 
 /// Every function known, by name and by key.
@@ -441,6 +455,7 @@ impl Functions {
             name: *name,
             version: 0,
             code: None,
+            change: 0,
             checked: Time::ZERO,
             looks: Some(now),
             failures: 0,
@@ -532,30 +547,44 @@ impl Functions {
         Resolved { calls, outcome }
     }
 
-    /// New code arrived by an upload; the answer is none when there is no place for it.
-    pub fn deployed(&mut self, name: &FunctionName, code: Code, now: Time) -> Option<FunctionKey> {
+    /// New code arrived by an upload, which was this change of the registry.
+    pub fn deployed(
+        &mut self,
+        name: &FunctionName,
+        code: Code,
+        change: u64,
+        now: Time,
+    ) -> Deployed {
         if let Some(&key) = self.by_name.get(name) {
             let function = self
                 .slab
                 .get_mut(key.alike())
                 .expect("names lead to living functions");
+            // Helpers end in any order.
+            if change < function.change {
+                return Deployed::Outdone;
+            }
             function.version += 1;
             function.code = Some(code);
+            function.change = change;
             function.checked = now;
-            return Some(key);
+            return Deployed::Newest(key);
         }
         let function = Function {
             name: *name,
             version: 1,
             code: Some(code),
+            change,
             checked: now,
             looks: None,
             failures: 0,
             waiting: Vec::new(),
         };
-        let key = self.slab.insert(function).ok()?.alike();
-        self.by_name.insert(*name, key);
-        Some(key)
+        let Ok(key) = self.slab.insert(function) else {
+            return Deployed::Full;
+        };
+        self.by_name.insert(*name, key.alike());
+        Deployed::Newest(key.alike())
     }
 
     /// The function was removed: its name is free, its key lives until `retired`.
@@ -579,205 +608,4 @@ impl Functions {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::Key;
-    use std::fs;
-    use std::path::PathBuf;
-
-    const CALL: CallKey = Key::new(1, 1);
-    const CACHE: Duration = Duration::from_secs(5);
-
-    struct Bed {
-        root: PathBuf,
-        registry: Registry,
-        functions: Functions,
-    }
-
-    impl Bed {
-        fn new(name: &str) -> Self {
-            let root = std::env::temp_dir().join(format!("ol-fun-{name}-{}", std::process::id()));
-            let _ = fs::remove_dir_all(&root);
-            let registry = Files::open(
-                &root.join("registry"),
-                &root.join("cache"),
-                3,
-                crate::host::unprivileged::Unprivileged::InProcess,
-            )
-            .unwrap();
-            let functions = Functions::new(4, CACHE);
-            Self {
-                root,
-                registry: Registry::Files(registry),
-                functions,
-            }
-        }
-
-        fn files(&self) -> &Files {
-            self.registry.files().unwrap()
-        }
-
-        fn write(&self, name: &str, code: &str) {
-            fs::write(self.root.join("registry").join(name), code).unwrap();
-        }
-
-        /// Looks a name up, doing the check at once where one is wanted.
-        fn call(&mut self, name: &str, at: u64) -> Result<FunctionKey, Outcome> {
-            let now = Time::from_millis(at);
-            match self
-                .functions
-                .lookup(&FunctionName::new(name).unwrap(), CALL, now)
-            {
-                Lookup::Known(key) => Ok(key),
-                Lookup::Check(check) => {
-                    let checked = check.run(&self.registry);
-                    let resolved = self.functions.checked(checked, now);
-                    assert_eq!(resolved.calls, [CALL]);
-                    Err(resolved.outcome)
-                }
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    impl Drop for Bed {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.root);
-        }
-    }
-
-    #[test]
-    fn an_unknown_name_leaves_nothing() {
-        let mut bed = Bed::new("unknown");
-        for round in 0..10 {
-            let outcome = bed.call("nobody", round).unwrap_err();
-            assert!(matches!(outcome, Outcome::Absent { was_known: false }));
-        }
-        assert!(bed.functions.slab.is_empty() && bed.functions.by_name.is_empty());
-    }
-
-    #[test]
-    fn code_is_looked_at_once_a_while_and_changes_are_found() {
-        let mut bed = Bed::new("fresh");
-        bed.write("x.py", "one");
-        assert!(matches!(bed.call("x", 0), Err(Outcome::Deployed)));
-        let key = bed.call("x", 10).unwrap();
-        bed.write("x.py", "other");
-        assert_eq!(bed.call("x", 4_000).unwrap(), key);
-        assert!(matches!(bed.call("x", 6_000), Err(Outcome::Deployed)));
-        assert_eq!(bed.functions.get(key).unwrap().version, 2);
-        assert!(matches!(bed.call("x", 20_000), Err(Outcome::Unchanged)));
-    }
-
-    #[test]
-    fn broken_code_keeps_the_old_one_serving() {
-        let mut bed = Bed::new("broken");
-        bed.write("x.zip", "PK\x03\x04 no zip");
-        assert!(matches!(bed.call("x", 0), Err(Outcome::Unusable(_))));
-        assert!(bed.functions.slab.is_empty());
-        fs::remove_file(bed.root.join("registry/x.zip")).unwrap();
-        bed.write("x.py", "one");
-        assert!(matches!(bed.call("x", 0), Err(Outcome::Deployed)));
-        bed.write("x.py", "\u{1}\u{2}");
-        let Err(Outcome::Kept(why)) = bed.call("x", 6_000) else {
-            panic!()
-        };
-        assert!(why.contains("can be deployed"), "{why}");
-        assert!(bed.call("x", 6_001).is_ok());
-    }
-
-    #[test]
-    fn what_nobody_could_look_for_is_not_called_absent() {
-        let mut bed = Bed::new("unlooked");
-        bed.write("x.py", "one");
-        let name = FunctionName::new("x").unwrap();
-        let Lookup::Check(check) = bed.functions.lookup(&name, CALL, Time::ZERO) else {
-            panic!()
-        };
-        let resolved = bed.functions.unchecked(&check);
-        assert!(matches!(resolved.outcome, Outcome::Unlooked));
-        assert_eq!(resolved.calls, [CALL]);
-        assert!(bed.functions.slab.is_empty());
-        assert!(matches!(bed.call("x", 1), Err(Outcome::Deployed)));
-    }
-
-    #[test]
-    fn a_function_that_went_is_gone_and_its_name_free() {
-        let mut bed = Bed::new("gone");
-        bed.write("x.py", "one");
-        assert!(matches!(bed.call("x", 0), Err(Outcome::Deployed)));
-        let old = bed.call("x", 1).unwrap();
-        fs::remove_file(bed.root.join("registry/x.py")).unwrap();
-        let outcome = bed.call("x", 6_000).unwrap_err();
-        assert!(matches!(outcome, Outcome::Absent { was_known: true }));
-        bed.write("x.py", "two");
-        assert!(matches!(bed.call("x", 6_001), Err(Outcome::Deployed)));
-        assert_ne!(bed.call("x", 6_002).unwrap(), old);
-        bed.functions.retired(old);
-        assert_eq!(bed.functions.slab.len(), 1);
-    }
-
-    #[test]
-    fn a_look_from_before_an_upload_does_not_undo_it() {
-        let mut bed = Bed::new("race");
-        bed.write("x.py", "one");
-        assert!(matches!(bed.call("x", 0), Err(Outcome::Deployed)));
-        let name = FunctionName::new("x").unwrap();
-        let late = Time::from_millis(9_000);
-        bed.write("x.py", "by hand");
-        let Lookup::Check(check) = bed.functions.lookup(&name, CALL, late) else {
-            panic!()
-        };
-        let looked = check.run(&bed.registry);
-        let mut upload = bed.files().incoming(1).unwrap();
-        std::io::Write::write_all(&mut upload.file, b"uploaded").unwrap();
-        let (_, code) = Put { name, upload }.run(bed.files()).unwrap();
-        let digest = code.image.digest;
-        let key = bed.functions.deployed(&name, code, late).unwrap();
-        assert!(matches!(
-            bed.functions.checked(looked, late).outcome,
-            Outcome::Unchanged
-        ));
-        let code = bed.functions.get(key).unwrap().code.as_ref().unwrap();
-        assert_eq!(code.image.digest, digest);
-    }
-
-    #[test]
-    fn code_without_an_entry_is_refused() {
-        let bed = Bed::new("entry");
-        let directory = bed.root.join("registry/x");
-        fs::create_dir(&directory).unwrap();
-        fs::write(directory.join("other.py"), "").unwrap();
-        let found = |bed: &Bed| {
-            let name = FunctionName::new("x").unwrap();
-            let found = bed.files().find(&name).unwrap().unwrap();
-            let loaded = bed.files().load(&found, &settings);
-            loaded.map_err(|bad| bad.to_string())
-        };
-        let all = "f.py or app.py or main.py is missing";
-        assert!(found(&bed).unwrap_err().contains(all));
-        let settle = |variable: &str, value: &str| {
-            let text = format!("[environment]\n{variable} = \"{value}\"");
-            fs::write(directory.join("ol.toml"), text).unwrap();
-        };
-        for entry in ["other:app", "other.py:app", "other", "other.app"] {
-            settle("OL_WSGI_ENTRY", entry);
-            assert!(found(&bed).is_ok(), "{entry}");
-        }
-        for entry in ["app", ":app", "third:app"] {
-            settle("OL_WSGI_ENTRY", entry);
-            assert!(found(&bed).is_err(), "{entry}");
-        }
-        fs::write(directory.join("main.py"), "").unwrap();
-        for (entry, is_found) in [("app", true), (":app", true), ("third:app", false)] {
-            settle("OL_WSGI_ENTRY", entry);
-            assert_eq!(found(&bed).is_ok(), is_found, "{entry}");
-        }
-        settle("OL_ENTRY_FILE", "third.py");
-        assert!(found(&bed).is_err());
-        settle("OL_ENTRY_FILE", "");
-        assert!(found(&bed).is_ok());
-        fs::write(directory.join("ol.toml"), "zigote = true").unwrap();
-        assert!(found(&bed).unwrap_err().contains("did you mean zygote"));
-    }
-}
+mod tests;

@@ -14,6 +14,7 @@ pub mod front;
 mod functions;
 mod instances;
 mod listen;
+mod listing;
 mod memory;
 mod notes;
 mod outputs;

@@ -9,20 +9,20 @@
 //! will never get an answer of the old code.
 
 use super::front::Client;
-use super::functions::{self, Code as NewCode, Put};
+use super::functions::{self, Code as NewCode, Deployed, Put};
+use super::listing::{self, Lister};
 use super::outputs;
+use super::streams::Source;
 use super::worker::{self, Worker};
 use crate::base::FunctionName;
 use crate::config::words::OnHangup;
 use crate::engine::Event;
-use crate::host::code::{Bad, Entry, Files, Listed, Loaded, Registry, Trouble, Version};
-use crate::host::log::Moment;
+use crate::host::code::{Bad, Entry, Files, Listing, Loaded, Registry, Trouble, Version};
 use crate::http::{Code, Problem};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Uploads whose bodies are on their way at once: each may hold `[http] max_body_mb` of memory.
 const UPLOADS_MAX: usize = 8;
@@ -62,17 +62,24 @@ impl Uploads {
 pub(super) struct Done {
     client: Client,
     change: Change,
-    answer: Result<(u16, Value), (Code, String)>,
+    answer: Result<Answer, (Code, String)>,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Json(Value),
+    Streamed(Listing),
 }
 
 #[derive(Debug)]
 enum Change {
     Nothing,
-    Code(FunctionName, Box<NewCode>, Version),
+    /// Other code; the last is which change of the registry that was.
+    Code(FunctionName, Box<NewCode>, Version, u64),
     Removed(FunctionName),
 }
 
-type Outcome = (Change, Result<(u16, Value), (Code, String)>);
+type Outcome = (Change, Result<Answer, (Code, String)>);
 
 fn refused(bad: Bad) -> (Code, String) {
     match bad {
@@ -148,17 +155,8 @@ impl Worker {
 
     pub(super) fn list_functions(&mut self, client: Client) {
         self.ask_registry(client, |registry| {
-            let answer = registry
-                .list()
-                .map_err(|error| failed(&error))
-                .map(|listed| {
-                    let rows: Vec<Value> = listed
-                        .iter()
-                        .map(|row| listed_json(registry, row))
-                        .collect();
-                    (200, json!({ "functions": rows }))
-                });
-            (Change::Nothing, answer)
+            let listing = registry.list().map_err(|error| failed(&error));
+            (Change::Nothing, listing.map(Answer::Streamed))
         });
     }
 
@@ -168,7 +166,7 @@ impl Worker {
                 .get(&name)
                 .map_err(|error| failed(&error))
                 .and_then(|row| {
-                    row.map(|row| (200, listed_json(registry, &row)))
+                    row.map(|row| Answer::Json(listing::row_json(&row)))
                         .ok_or_else(missing)
                 });
             (Change::Nothing, answer)
@@ -184,7 +182,7 @@ impl Worker {
                     found.ok_or_else(missing)?;
                     let versions = registry.versions(&name).map_err(|error| failed(&error))?;
                     let rows: Vec<Value> = versions.iter().map(version_json).collect();
-                    Ok((200, json!({ "versions": rows })))
+                    Ok(Answer::Json(json!({ "versions": rows })))
                 });
             (Change::Nothing, answer)
         });
@@ -208,9 +206,7 @@ impl Worker {
                         asked.methods
                     };
                     let max_instances = asked.max_instances.or(limits.max_instances);
-                    Ok((
-                        200,
-                        json!({
+                    Ok(Answer::Json(json!({
                             "limits": {
                                 "mem_mb": asked.mem_bytes.unwrap_or(limits.mem_bytes) >> 20,
                                 "procs": asked.procs.unwrap_or(limits.procs),
@@ -225,8 +221,7 @@ impl Worker {
                             "reuse_sandbox": asked.reuse_sandbox.unwrap_or(true),
                             "zygote": asked.zygote.unwrap_or(true),
                             "network": asked.network.unwrap_or(network).word(),
-                        }),
-                    ))
+                    })))
                 });
             (Change::Nothing, answer)
         });
@@ -238,7 +233,7 @@ impl Worker {
             Ok(true) => {
                 outputs::lock(&logs).remove(&name);
                 let answer = json!({ "removed": name.as_str() });
-                (Change::Removed(name), Ok((200, answer)))
+                (Change::Removed(name), Ok(Answer::Json(answer)))
             }
             Ok(false) => (Change::Nothing, Err(missing())),
             Err(error) => (Change::Nothing, Err(failed(&error))),
@@ -327,13 +322,16 @@ impl Worker {
                     self.tell(Event::FunctionRemoved { function });
                 }
             }
-            Change::Code(name, code, version) => {
+            Change::Code(name, code, version, change) => {
                 self.settle_version(version);
-                self.code_changed(name, *code);
+                self.code_changed(name, *code, change);
             }
         }
         match done.answer {
-            Ok((status, value)) => self.answer_json(done.client, status, &value),
+            Ok(Answer::Json(value)) => self.answer_json(done.client, 200, &value),
+            Ok(Answer::Streamed(rows)) => {
+                self.begin_stream(done.client, Source::List(Lister::new(rows)));
+            }
             Err((code, detail)) => self.refuse(done.client, &Problem::new(code, &detail)),
         }
     }
@@ -353,16 +351,19 @@ impl Worker {
 
     /// An upload or a rollback has given a name other code. One that nobody has called costs no
     /// memory: its first call finds it in the registry.
-    fn code_changed(&mut self, name: FunctionName, code: NewCode) {
+    fn code_changed(&mut self, name: FunctionName, code: NewCode, change: u64) {
         if self.functions.named(&name).is_none() && code.requirements.is_empty() {
             return;
         }
-        match self.functions.deployed(&name, code, self.now) {
-            Some(function) => {
+        match self.functions.deployed(&name, code, change, self.now) {
+            Deployed::Newest(function) => {
                 self.deployed(function);
                 self.prefetch(function);
             }
-            None => log::warn!("{name} was deployed, but there is no place for it in memory"),
+            Deployed::Outdone => {}
+            Deployed::Full => {
+                log::warn!("{name} was deployed, but there is no place for it in memory");
+            }
         }
     }
 }
@@ -374,12 +375,12 @@ fn put(registry: &Files, mut upload: Upload, number: u64) -> Outcome {
         .map_err(Bad::Host)
         .and_then(|upload| Put { name, upload }.run(registry));
     match deployed {
-        Ok((version, code)) => {
+        Ok((version, code, change)) => {
             let mut answer = version_json(&version);
             answer["name"] = json!(name.as_str());
             (
-                Change::Code(name, Box::new(code), version),
-                Ok((200, answer)),
+                Change::Code(name, Box::new(code), version, change),
+                Ok(Answer::Json(answer)),
             )
         }
         Err(bad) => (Change::Nothing, Err(refused(bad))),
@@ -408,7 +409,7 @@ fn again(registry: &Registry, files: &Files, mut upload: Upload) -> Outcome {
         .rollback(&name, number)
         .map_err(refused)
         .and_then(|version| {
-            let version = version.ok_or_else(|| {
+            let (version, change) = version.ok_or_else(|| {
                 let why = "no such version is kept (GET /registry/NAME/versions lists them)";
                 (Code::NoSuchFunction, why.to_owned())
             })?;
@@ -416,12 +417,12 @@ fn again(registry: &Registry, files: &Files, mut upload: Upload) -> Outcome {
             let code = code.ok_or_else(missing)?;
             let mut answer = version_json(&version);
             answer["name"] = json!(name.as_str());
-            Ok((code, version, answer))
+            Ok((code, version, change, answer))
         });
     match outcome {
-        Ok((code, version, answer)) => (
-            Change::Code(name, Box::new(code), version),
-            Ok((200, answer)),
+        Ok((code, version, change, answer)) => (
+            Change::Code(name, Box::new(code), version, change),
+            Ok(Answer::Json(answer)),
         ),
         Err(problem) => (Change::Nothing, Err(problem)),
     }
@@ -448,28 +449,11 @@ fn wanted_version(body: &mut File) -> Result<Option<u64>, String> {
     }
 }
 
-fn moment(unix_secs: i64) -> String {
-    Moment(Duration::from_secs(unix_secs.try_into().unwrap_or(0))).to_string()
-}
-
 fn version_json(version: &Version) -> Value {
     json!({
         "version": version.number,
         "digest": version.digest,
         "bytes": version.bytes,
-        "uploaded": moment(version.uploaded_secs),
-    })
-}
-
-fn listed_json(registry: &Registry, row: &Listed) -> Value {
-    let version = registry
-        .versions(&row.name)
-        .ok()
-        .and_then(|all| all.first().cloned());
-    json!({
-        "name": row.name.as_str(),
-        "version": version.map(|version| version.number),
-        "bytes": row.bytes,
-        "uploaded": moment(row.modified_secs),
+        "uploaded": listing::moment(version.uploaded_secs),
     })
 }

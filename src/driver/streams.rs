@@ -13,6 +13,7 @@
 //! holds nobody up: nothing is read for it meanwhile, and the front gives up on it in time.
 
 use super::front::{Client, Room};
+use super::listing::Lister;
 use super::worker::{Done, Worker};
 use crate::base::{Duration, FunctionName, Time};
 use crate::host::function_log::Follower;
@@ -30,6 +31,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(20);
 pub(super) enum Source {
     Trace(Stretches),
     Log(FunctionName, Box<Follower>),
+    List(Lister),
 }
 
 impl Source {
@@ -38,6 +40,7 @@ impl Source {
         match self {
             Self::Trace(stretches) => stretches.read(),
             Self::Log(_, follower) => follower.read(),
+            Self::List(lister) => lister.read(),
         }
     }
 
@@ -45,6 +48,7 @@ impl Source {
         match self {
             Self::Trace(_) => b"application/x-ndjson",
             Self::Log(..) => b"text/plain; charset=utf-8",
+            Self::List(_) => b"application/json",
         }
     }
 }
@@ -117,7 +121,7 @@ impl Worker {
     fn read_on(&mut self, client: Client, source: Source) {
         let name = match &source {
             Source::Log(name, _) => Some(*name),
-            Source::Trace(_) => None,
+            Source::Trace(_) | Source::List(_) => None,
         };
         let Some(stream) = self.streams.find(client) else {
             return;
@@ -160,7 +164,7 @@ impl Worker {
             }
         };
         if bytes.is_empty() {
-            if matches!(source, Source::Trace(_)) {
+            if !matches!(source, Source::Log(..)) {
                 self.streams.forget(client);
                 self.front.end(client);
             } else if stream.poked {

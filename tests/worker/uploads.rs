@@ -10,6 +10,8 @@ use std::time::Duration;
 on_both!(
     a_killed_worker_leaves_each_upload_wholly_old_or_new,
     thousands_of_functions_are_listed_and_cost_nothing_until_called,
+    a_long_list_that_nobody_reads_holds_no_call_up,
+    uploads_of_one_name_at_once_leave_one_of_them_whole,
     a_function_is_updated_under_load_without_a_failed_or_old_answer,
 );
 
@@ -112,58 +114,176 @@ fn resident(pid: i32) -> u64 {
         * 1024
 }
 
+/// Uploads from several clients at once; the answers.
+fn upload_at_once(worker: &Worker, clients: u32, each: u32) {
+    let client = |client: u32| {
+        let mut stream = worker.connect().unwrap();
+        for number in 0..each {
+            let path = format!("/registry/up-{client}-{number}");
+            let code = format!("def f(e):\n    return [{client}, {number}]\n");
+            send(&mut stream, "PUT", &path, "", code.as_bytes());
+            let answer = crate::rig::receive(&mut stream, false);
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        }
+    };
+    std::thread::scope(|scope| {
+        for number in 0..clients {
+            scope.spawn(move || client(number));
+        }
+    });
+}
+
+fn functions_known(worker: &Worker) -> u64 {
+    let status = worker.ask("GET", "/status", "Accept: application/json\r\n", b"");
+    status.json()["counts"]["functions"].as_u64().unwrap()
+}
+
+/// Functions put there by hand, each of which answers its number.
+fn put_by_hand(worker: &Worker, functions: u32) {
+    let registry = worker.directory.join("registry");
+    for number in 0..functions {
+        let content = format!("def f(event):\n    return {number}\n");
+        fs::write(registry.join(format!("many-{number}.py")), content).unwrap();
+    }
+}
+
 fn thousands_of_functions_are_listed_and_cost_nothing_until_called(back_end: &str) {
+    const FUNCTIONS: u32 = 8_000;
+    const CLIENTS: u32 = 8;
+    const EACH: u32 = 250;
+    /// Of the worker, for each name that nobody has called.
+    const BYTES_MAX: u64 = 400;
+    let Some(worker) = worker(back_end, &[]) else {
+        return;
+    };
+    // What all uploads and lists need is there before anything is counted.
+    for number in 0..20 {
+        worker.deploy(&format!("warm-{number}"), &code(0));
+        assert_eq!(worker.get("/registry").status, 200);
+    }
+    let before = resident(worker.pid());
+    put_by_hand(&worker, FUNCTIONS);
+    upload_at_once(&worker, CLIENTS, EACH);
+    let all = FUNCTIONS + CLIENTS * EACH + 20;
+    let listed = worker.get("/registry").json();
+    let rows = listed["functions"].as_array().unwrap();
+    assert_eq!(rows.len() as u32, all);
+    let names: Vec<&str> = rows
+        .iter()
+        .map(|row| row["name"].as_str().unwrap())
+        .collect();
+    assert!(names.is_sorted());
+    let versions = rows.iter().filter(|row| row["version"] == 1).count() as u32;
+    assert_eq!(
+        versions,
+        CLIENTS * EACH + 20,
+        "uploads are kept in versions"
+    );
+    assert_eq!(functions_known(&worker), 0, "nobody was called");
+    let grown = resident(worker.pid()).saturating_sub(before);
+    assert!(grown < u64::from(all) * BYTES_MAX, "{grown} bytes more");
+    for number in [0, 4_999, FUNCTIONS - 1] {
+        let answer = worker.call(&format!("many-{number}"), "");
+        assert_eq!(answer.text(), number.to_string());
+    }
+    for client in 0..CLIENTS {
+        let answer = worker.call(&format!("up-{client}-{}", EACH - 1), "");
+        assert_eq!(answer.json(), serde_json::json!([client, EACH - 1]));
+    }
+    for number in 0..200 {
+        let answer = worker.call(&format!("nobody-{number}"), "");
+        assert_eq!(answer.code(), "no-such-function");
+    }
+    assert_eq!(functions_known(&worker), 3 + u64::from(CLIENTS));
+    assert!(!Path::new(&worker.directory.join("logs/nobody-1.log")).exists());
+}
+
+fn a_long_list_that_nobody_reads_holds_no_call_up(back_end: &str) {
     const FUNCTIONS: u32 = 10_000;
     let Some(worker) = worker(back_end, &[]) else {
         return;
     };
-    let registry = worker.directory.join("registry");
-    worker.deploy("warm", &code(0));
-    assert_eq!(worker.get("/registry").status, 200);
-    let before = resident(worker.pid());
-    let name = |number: u32| format!("many-{number}");
-    for number in 0..FUNCTIONS {
-        let content = format!("def f(event):\n    return {number}\n");
-        fs::write(registry.join(format!("{}.py", name(number))), content).unwrap();
+    put_by_hand(&worker, FUNCTIONS);
+    worker.deploy("x", &code(7));
+    let mut readers: Vec<_> = (0..4)
+        .map(|_| {
+            let mut stream = worker.connect().unwrap();
+            send(&mut stream, "GET", "/registry", "", b"");
+            stream
+        })
+        .collect();
+    for _ in 0..50 {
+        assert_eq!(worker.call("x", "").text(), "7");
     }
-    let mut stream = worker.connect().unwrap();
-    for number in 0..500 {
-        send(
-            &mut stream,
-            "PUT",
-            &format!("/registry/up-{number}"),
-            "",
-            b"def f(e):\n    return 1\n",
-        );
-        let answer = crate::rig::receive(&mut stream, false);
-        assert_eq!(answer.status, 200, "{}", answer.text());
+    for stream in &mut readers {
+        let listed = crate::rig::receive(stream, false).json();
+        let rows = listed["functions"].as_array().unwrap().len() as u32;
+        assert_eq!(rows, FUNCTIONS + 1);
     }
-    let listed = worker.get("/registry").json();
+    let head = worker.ask("HEAD", "/registry", "", b"");
+    assert_eq!((head.status, head.body.len()), (200, 0));
+}
+
+/// The same as a zip.
+fn zipped(code: &str) -> Vec<u8> {
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default();
+    writer.start_file("f.py", options).unwrap();
+    writer.write_all(code.as_bytes()).unwrap();
+    writer.finish().unwrap().into_inner()
+}
+
+fn uploads_of_one_name_at_once_leave_one_of_them_whole(back_end: &str) {
+    const CLIENTS: u32 = 6;
+    const EACH: u32 = 12;
+    let Some(mut worker) = worker(back_end, &[]) else {
+        return;
+    };
+    worker.deploy("x", &code(0));
+    assert_eq!(worker.call("x", "").text(), "0");
+    let client = |client: u32| {
+        let mut newest = (0, 0);
+        for round in 0..EACH {
+            let number = 1 + client * EACH + round;
+            // Half of them under another name of a file.
+            let body = match number % 2 {
+                0 => code(number).into_bytes(),
+                _ => zipped(&code(number)),
+            };
+            let answer = worker.ask("PUT", "/registry/x", "", &body);
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            let version = answer.json()["version"].as_u64().unwrap();
+            assert!(version > newest.0, "{version} after {newest:?}");
+            newest = (version, number);
+            // Whatever it is, it is one of them to its end.
+            let answer = worker.call("x", "");
+            let number: u32 = answer.text().parse().unwrap();
+            assert!(number <= CLIENTS * EACH, "{number}");
+        }
+        newest
+    };
+    let (version, number) = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|number| scope.spawn(move || client(number)))
+            .collect();
+        let newest = clients.into_iter().map(|client| client.join().unwrap());
+        newest.max().unwrap()
+    });
     assert_eq!(
-        listed["functions"].as_array().unwrap().len() as u32,
-        FUNCTIONS + 501
+        version,
+        u64::from(CLIENTS * EACH) + 1,
+        "each had one of its own"
     );
-    let status = worker
-        .ask("GET", "/status", "Accept: application/json\r\n", b"")
-        .json();
-    assert_eq!(status["counts"]["functions"], 0, "nobody was called");
-    let grown = resident(worker.pid()).saturating_sub(before);
-    // The listing itself, as it was made and sent, and what an allocator keeps of it.
-    assert!(grown < 64 << 20, "{grown} bytes more");
-    for number in [0, 4_999, FUNCTIONS - 1] {
-        assert_eq!(worker.call(&name(number), "").text(), number.to_string());
-    }
-    for number in 0..200 {
-        assert_eq!(
-            worker.call(&format!("nobody-{number}"), "").code(),
-            "no-such-function"
-        );
-    }
-    let status = worker
-        .ask("GET", "/status", "Accept: application/json\r\n", b"")
-        .json();
-    assert_eq!(status["counts"]["functions"], 3);
-    assert!(!Path::new(&worker.directory.join("logs/nobody-1.log")).exists());
+    let wanted = number.to_string();
+    assert_eq!(worker.call("x", "").text(), wanted);
+    let entries = fs::read_dir(worker.directory.join("registry")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let entries: Vec<String> = names.filter(|name| name.starts_with('x')).collect();
+    assert_eq!(entries.len(), 1, "{entries:?}");
+    assert_eq!(on_the_way(&worker), 0);
+    worker.kill();
+    worker.start_again();
+    assert_eq!(worker.call("x", "").text(), wanted);
 }
 
 fn a_function_is_updated_under_load_without_a_failed_or_old_answer(back_end: &str) {

@@ -12,6 +12,7 @@
 //! Everything here blocks, so it is called by helpers, never by the loop.
 
 mod archive;
+mod durable;
 mod image;
 mod names;
 mod registry;
@@ -22,6 +23,6 @@ mod web;
 pub use archive::{Bad, Bounds, Format, unpack};
 pub use image::{Check, Compiler, Digest, Image};
 pub use names::put_names;
-pub use registry::{FileStamp, Files, Found, Listed, Upload, Version};
-pub use source::{Entry, Loaded, Registry, Stamp, Trouble};
+pub use registry::{FileStamp, Files, Found, Listed, Placed, Upload, Version};
+pub use source::{Entry, Listing, Loaded, Registry, Stamp, Trouble};
 pub use web::Web;

@@ -2,23 +2,24 @@
 //!
 //! An upload is written aside, unpacked (which is its check), synced, kept as a version, and only
 //! then renamed to its place: a crash at any byte leaves the old code or the new code. Two waits
-//! for the disk, the file's and its directory's, are what that takes; the version's copy is synced
-//! later, and its name tells whether it is whole. Where a name has several entries (`NAME.py`
-//! beside `NAME.zip`: put there by hand, or by an upload that died between its rename and the
-//! removal of the other), the newest one counts.
+//! for the disk, the file's and its directory's, are what that takes; the second is shared by all
+//! who wait for it (`durable`). The version's copy is synced later, and its name tells whether it is
+//! whole. Where a name has several entries (`NAME.py` beside `NAME.zip`: put there by hand, or by an
+//! upload that died between its rename and the removal of the other), the newest one counts.
 
 use crate::base::FunctionName;
 
 use super::super::unprivileged::Unprivileged;
 use super::archive::{Bad, Format};
+use super::durable::Names;
 use super::image::{Check, Digest, Image, Images};
 use rustix::fs::{CWD, Timespec, Timestamps, futimens, renameat};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Endings of entries, in the order in which equals are preferred; a directory has none.
 const ENDINGS: [&str; 6] = [".tar.gz", ".tgz", ".tar", ".zip", ".py", ""];
@@ -35,6 +36,17 @@ const SHORT_DIGEST_CHARS: usize = 12;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct FileStamp(Vec<(u64, u64, i64, i64)>);
 
+impl FileStamp {
+    fn of_file(data: &fs::Metadata) -> Self {
+        Self(vec![(
+            data.ino(),
+            data.len(),
+            data.mtime(),
+            data.mtime_nsec(),
+        )])
+    }
+}
+
 /// An entry of the registry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Found {
@@ -50,6 +62,19 @@ pub struct Listed {
     pub name: FunctionName,
     pub bytes: u64,
     pub modified_secs: i64,
+    /// Of the newest upload that is kept, if any.
+    pub version: Option<u64>,
+}
+
+/// An upload that has become a function's code.
+#[derive(Debug)]
+pub struct Placed<T> {
+    pub version: Version,
+    pub image: Image,
+    pub checked: T,
+    pub stamp: FileStamp,
+    /// Changes of this registry are numbered in their order: who hears of two knows the later one.
+    pub change: u64,
 }
 
 /// A kept upload.
@@ -80,7 +105,9 @@ pub struct Files {
     directory: PathBuf,
     images: Images,
     keep_versions: usize,
-    publish: Arc<Mutex<()>>,
+    /// Held while a name gets other code; counts the changes.
+    changes: Arc<Mutex<u64>>,
+    names: Arc<Names>,
 }
 
 impl Files {
@@ -101,7 +128,8 @@ impl Files {
             directory: directory.to_path_buf(),
             images: Images::open(cache.join("code"), unprivileged)?,
             keep_versions: keep_versions.max(1),
-            publish: Arc::default(),
+            changes: Arc::default(),
+            names: Arc::new(Names::of(directory.to_path_buf())),
         };
         files.tidy()?;
         Ok(files)
@@ -127,8 +155,16 @@ impl Files {
 
     /// The entry of this name, if any.
     pub fn find(&self, name: &FunctionName) -> io::Result<Option<Found>> {
+        self.find_among(name, u8::MAX)
+    }
+
+    /// The same where it is known which entries there may be.
+    fn find_among(&self, name: &FunctionName, bits: u8) -> io::Result<Option<Found>> {
         let mut newest: Option<Found> = None;
-        for ending in ENDINGS {
+        for (bit, ending) in ENDINGS.into_iter().enumerate() {
+            if bits & (1 << bit) == 0 {
+                continue;
+            }
             let Some(found) = look(self.directory.join(format!("{name}{ending}")), ending)? else {
                 continue;
             };
@@ -169,20 +205,43 @@ impl Files {
         name: &FunctionName,
         mut upload: Upload,
         check: Check<'_, T>,
-    ) -> Result<(Version, Image, T), Bad> {
+    ) -> Result<Placed<T>, Bad> {
         let file = upload.file.try_clone().map_err(Bad::Host)?;
         let (image, checked) = self.images.of_file(file, check)?;
-        upload.file.seek(SeekFrom::Start(0)).map_err(Bad::Host)?;
-        let ending = ending_of(&mut upload.file).map_err(Bad::Host)?;
-        // What serves must be whole on the disk before it is found there.
-        upload.file.sync_data().map_err(Bad::Host)?;
-        let _one_at_a_time = self.publish.lock().unwrap_or_else(PoisonError::into_inner);
-        let version = self
-            .keep(name, &upload, image.digest, ending)
+        let (version, stamp, change) = self
+            .place(name, &mut upload, image.digest)
             .map_err(Bad::Host)?;
-        self.publish(name, &upload, ending).map_err(Bad::Host)?;
-        self.forget_old(name).map_err(Bad::Host)?;
-        Ok((version, image, checked))
+        Ok(Placed {
+            version,
+            image,
+            checked,
+            stamp,
+            change,
+        })
+    }
+
+    fn place(
+        &self,
+        name: &FunctionName,
+        upload: &mut Upload,
+        digest: Digest,
+    ) -> io::Result<(Version, FileStamp, u64)> {
+        upload.file.seek(SeekFrom::Start(0))?;
+        let ending = ending_of(&mut upload.file)?;
+        // What serves must be whole on the disk before it is found there.
+        upload.file.sync_data()?;
+        let mut changes = self.changing();
+        let version = self.keep(name, upload, digest, ending)?;
+        let stamp = self.publish(name, upload, ending)?;
+        *changes += 1;
+        let change = *changes;
+        drop(changes);
+        self.settle(name, ending)?;
+        Ok((version, stamp, change))
+    }
+
+    fn changing(&self) -> MutexGuard<'_, u64> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Uploads kept of this name, newest first.
@@ -207,14 +266,14 @@ impl Files {
         Ok(same.map_or(0, |version| version.number))
     }
 
-    /// Uploads the kept version again: the newest but one, or the one named. The answer is none
-    /// when there is no such version.
+    /// Uploads the kept version again: the newest but one, or the one named; and which change that
+    /// was. The answer is none when there is no such version.
     pub fn rollback(
         &self,
         name: &FunctionName,
         number: Option<u64>,
-    ) -> Result<Option<Version>, Bad> {
-        let _one_at_a_time = self.publish.lock().unwrap_or_else(PoisonError::into_inner);
+    ) -> Result<Option<(Version, u64)>, Bad> {
+        let mut changes = self.changing();
         let versions = self.versions(name).map_err(Bad::Host)?;
         let wanted = match number {
             Some(number) => versions.iter().find(|version| version.number == number),
@@ -236,61 +295,89 @@ impl Files {
         let copy = self.copy_of(name, wanted)?;
         fs::hard_link(&wanted.path, &again.path).map_err(Bad::Host)?;
         self.publish(name, &copy, ending).map_err(Bad::Host)?;
-        self.forget_old(name).map_err(Bad::Host)?;
-        Ok(Some(again))
+        *changes += 1;
+        let change = *changes;
+        drop(changes);
+        self.settle(name, ending).map_err(Bad::Host)?;
+        Ok(Some((again, change)))
     }
 
     /// Removes the function and its versions; false when there is none.
     pub fn delete(&self, name: &FunctionName) -> io::Result<bool> {
-        let _one_at_a_time = self.publish.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changes = self.changing();
         let mut existed = false;
         for ending in ENDINGS {
             existed |= self.discard(&self.directory.join(format!("{name}{ending}")))?;
         }
         existed |= self.discard(&self.versions_directory(name))?;
-        sync_directory(&self.directory)?;
+        *changes += 1;
+        drop(changes);
+        self.names.sync()?;
         Ok(existed)
     }
 
-    /// Every function, by name.
-    pub fn list(&self) -> io::Result<Vec<Listed>> {
-        let names = self.names()?;
-        let mut listed = Vec::with_capacity(names.len());
-        for name in names {
-            listed.extend(self.get(&name)?);
-        }
-        Ok(listed)
+    /// Every function, to be read piece by piece.
+    pub fn list(&self) -> io::Result<Rows> {
+        Ok(Rows {
+            files: self.clone(),
+            left: self.entries()?.into_iter(),
+        })
     }
 
     fn names(&self) -> io::Result<Vec<FunctionName>> {
-        let mut names = Vec::new();
+        Ok(self.entries()?.into_keys().collect())
+    }
+
+    /// Every name with what it has: a bit for each of `ENDINGS`.
+    fn entries(&self) -> io::Result<BTreeMap<FunctionName, u8>> {
+        let mut entries = BTreeMap::new();
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
             let file_name = entry.file_name();
             let Some(text) = file_name.to_str() else {
                 continue;
             };
-            let is_directory = entry.file_type()?.is_dir();
-            let ending = ENDINGS
-                .into_iter()
-                .find(|e| text.ends_with(e) && e.is_empty() == is_directory);
-            let Some(ending) = ending else { continue };
-            if let Some(name) = FunctionName::new(&text[..text.len() - ending.len()]) {
-                names.push(name);
+            // What a link leads to is seen when it is looked at.
+            let kind = entry.file_type()?;
+            let ending = ENDINGS.into_iter().position(|ending| {
+                let may_be = kind.is_symlink() || ending.is_empty() == kind.is_dir();
+                may_be && text.ends_with(ending)
+            });
+            let Some(bit) = ending else { continue };
+            if let Some(name) = FunctionName::new(&text[..text.len() - ENDINGS[bit].len()]) {
+                *entries.entry(name).or_default() |= 1 << bit;
             }
         }
-        names.sort_unstable();
-        names.dedup();
-        Ok(names)
+        Ok(entries)
     }
 
     /// One function's row.
     pub fn get(&self, name: &FunctionName) -> io::Result<Option<Listed>> {
-        Ok(self.find(name)?.map(|found| Listed {
+        let found = self.find(name)?;
+        found.map(|found| self.row(name, &found)).transpose()
+    }
+
+    fn row(&self, name: &FunctionName, found: &Found) -> io::Result<Listed> {
+        Ok(Listed {
             name: *name,
             bytes: found.stamp.0.iter().map(|file| file.1).sum(),
             modified_secs: found.modified.0,
-        }))
+            version: self.newest_version(name)?,
+        })
+    }
+
+    /// The highest number of a kept upload. Nothing is looked at but names.
+    fn newest_version(&self, name: &FunctionName) -> io::Result<Option<u64>> {
+        let entries = match fs::read_dir(self.versions_directory(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            entries => entries?,
+        };
+        let mut newest = None;
+        for entry in entries {
+            let number = version_name(&entry?.file_name().to_string_lossy()).map(|(n, _)| n);
+            newest = newest.max(number);
+        }
+        Ok(newest)
     }
 
     fn versions_directory(&self, name: &FunctionName) -> PathBuf {
@@ -349,16 +436,27 @@ impl Files {
     }
 
     /// Puts a file that is on the disk at the function's place: newer than whatever is there, in
-    /// one step.
-    fn publish(&self, name: &FunctionName, upload: &Upload, ending: &str) -> io::Result<()> {
+    /// one step. It is there for good once it is settled.
+    fn publish(&self, name: &FunctionName, upload: &Upload, ending: &str) -> io::Result<FileStamp> {
         self.make_newest(name, &upload.file)?;
+        let stamp = FileStamp::of_file(&upload.file.metadata()?);
         let place = self.directory.join(format!("{name}{ending}"));
         fs::rename(&upload.path, &place)?;
-        sync_directory(&self.directory)?;
-        for other in ENDINGS.into_iter().filter(|other| *other != ending) {
-            self.discard(&self.directory.join(format!("{name}{other}")))?;
+        Ok(stamp)
+    }
+
+    /// Waits until the disk has what was published, and only then removes what it replaced. Where
+    /// something newer came meanwhile, that one's turn to remove is still to come.
+    fn settle(&self, name: &FunctionName, ending: &str) -> io::Result<()> {
+        self.names.sync()?;
+        let _one_at_a_time = self.changing();
+        let place = self.directory.join(format!("{name}{ending}"));
+        if self.find(name)?.is_some_and(|found| found.path == place) {
+            for other in ENDINGS.into_iter().filter(|other| *other != ending) {
+                self.discard(&self.directory.join(format!("{name}{other}")))?;
+            }
         }
-        Ok(())
+        self.forget_old(name)
     }
 
     /// A file that is not newer than the present entry (which claims to be from the future, or came
@@ -408,6 +506,31 @@ impl Files {
     }
 }
 
+/// Every function, by name, looked at as the rows are read.
+#[derive(Debug)]
+pub struct Rows {
+    files: Files,
+    left: btree_map::IntoIter<FunctionName, u8>,
+}
+
+impl Rows {
+    /// At most so many; none at the end. Blocks.
+    pub fn next(&mut self, rows_max: usize) -> io::Result<Vec<Listed>> {
+        let mut rows = Vec::new();
+        while rows.len() < rows_max {
+            let Some((name, bits)) = self.left.next() else {
+                break;
+            };
+            // Gone meanwhile, or a link to nothing.
+            let Some(found) = self.files.find_among(&name, bits)? else {
+                continue;
+            };
+            rows.push(self.files.row(&name, &found)?);
+        }
+        Ok(rows)
+    }
+}
+
 /// Bytes of an upload on their way; gone unless it was put.
 #[derive(Debug)]
 pub struct Upload {
@@ -439,10 +562,6 @@ fn has_ending(path: &Path, ending: &str) -> bool {
         .ends_with(ending.as_bytes())
 }
 
-fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_data()
-}
-
 /// An entry of the wanted kind at this path, if there is one.
 fn look(path: PathBuf, ending: &str) -> io::Result<Option<Found>> {
     let data = match fs::metadata(&path) {
@@ -457,7 +576,7 @@ fn look(path: PathBuf, ending: &str) -> io::Result<Option<Found>> {
     if data.is_dir() {
         stamp_directory(&path, &mut files, &mut modified)?;
     } else {
-        files.push((data.ino(), data.len(), modified.0, modified.1));
+        files = FileStamp::of_file(&data).0;
     }
     Ok(Some(Found {
         is_directory: data.is_dir(),
@@ -494,31 +613,32 @@ fn stamp_directory(
 }
 
 fn version_of(path: PathBuf) -> io::Result<Option<Version>> {
-    let name = path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let Some((number, rest)) = name.split_once('-') else {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let Some((number, digest)) = version_name(&name) else {
         return Ok(None);
     };
-    let Some((digest, ending)) = rest.split_once('.') else {
-        return Ok(None);
+    let digest = digest.to_owned();
+    let data = match fs::metadata(&path) {
+        // Forgotten meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        data => data?,
     };
-    let known = ENDINGS
-        .iter()
-        .any(|known| known.strip_prefix('.') == Some(ending));
-    let (Ok(number), true) = (number.parse(), known) else {
-        return Ok(None);
-    };
-    let data = fs::metadata(&path)?;
     Ok(Some(Version {
         number,
-        digest: digest.to_owned(),
+        digest,
         bytes: data.len(),
         uploaded_secs: data.mtime(),
         path,
     }))
+}
+
+/// `000007-DIGEST.zip`: its number and its digest.
+fn version_name(name: &str) -> Option<(u64, &str)> {
+    let (number, rest) = name.split_once('-')?;
+    let (digest, ending) = rest.split_once('.')?;
+    let is_known = |known: &&str| known.strip_prefix('.') == Some(ending);
+    ENDINGS.iter().find(|known| is_known(known))?;
+    Some((number.parse().ok()?, digest))
 }
 
 fn renumbered(path: &Path, number: u64) -> PathBuf {
@@ -532,182 +652,4 @@ fn renumbered(path: &Path, number: u64) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-
-    struct Bed {
-        root: PathBuf,
-        files: Files,
-        next: std::cell::Cell<u64>,
-    }
-
-    fn name(text: &str) -> FunctionName {
-        FunctionName::new(text).unwrap()
-    }
-
-    impl Bed {
-        fn new(name: &str) -> Self {
-            let root = std::env::temp_dir().join(format!("ol-reg-{name}-{}", std::process::id()));
-            let _ = fs::remove_dir_all(&root);
-            let files = Files::open(
-                &root.join("registry"),
-                &root.join("cache"),
-                3,
-                Unprivileged::InProcess,
-            )
-            .unwrap();
-            Self {
-                root,
-                files,
-                next: std::cell::Cell::new(0),
-            }
-        }
-
-        fn put(&self, name: &str, code: &str) -> Version {
-            self.next.set(self.next.get() + 1);
-            let mut upload = self.files.incoming(self.next.get()).unwrap();
-            upload.file.write_all(code.as_bytes()).unwrap();
-            self.files
-                .put(&self::name(name), upload, &|_| Ok(()))
-                .unwrap()
-                .0
-        }
-
-        fn code(&self, name: &str) -> Option<String> {
-            let found = self.files.find(&self::name(name)).unwrap()?;
-            let (image, ()) = self.files.load(&found, &|_| Ok(())).unwrap();
-            Some(fs::read_to_string(image.path.join("f.py")).unwrap())
-        }
-
-        fn incoming_count(&self) -> usize {
-            fs::read_dir(self.root.join("registry").join(INCOMING))
-                .unwrap()
-                .count()
-        }
-    }
-
-    impl Drop for Bed {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.root);
-        }
-    }
-
-    #[test]
-    fn uploads_become_versions_and_go_back() {
-        let bed = Bed::new("versions");
-        assert_eq!(bed.code("x"), None);
-        for number in 1..=5 {
-            assert_eq!(bed.put("x", &format!("v{number}")).number, number);
-            assert_eq!(bed.code("x"), Some(format!("v{number}")));
-        }
-        let name = &name("x");
-        let numbers = |bed: &Bed| -> Vec<u64> {
-            bed.files
-                .versions(name)
-                .unwrap()
-                .iter()
-                .map(|v| v.number)
-                .collect()
-        };
-        assert_eq!(numbers(&bed), [5, 4, 3]);
-        assert_eq!(bed.files.rollback(name, None).unwrap().unwrap().number, 6);
-        assert_eq!(bed.code("x"), Some("v4".into()));
-        assert_eq!(bed.files.rollback(name, Some(1)).unwrap(), None);
-        assert_eq!(numbers(&bed), [6, 5, 4]);
-        assert_eq!(bed.incoming_count(), 0);
-    }
-
-    #[test]
-    fn a_version_that_did_not_reach_the_disk_is_not_served() {
-        let bed = Bed::new("damaged");
-        let first = bed.put("x", "one");
-        bed.put("x", "two");
-        first.settle().unwrap();
-        fs::write(&first.path, "").unwrap();
-        let refused = bed.files.rollback(&name("x"), None).unwrap_err();
-        assert!(
-            refused.to_string().contains("version 1 was damaged"),
-            "{refused}"
-        );
-        assert_eq!(bed.code("x"), Some("two".into()));
-        assert_eq!(bed.incoming_count(), 0);
-    }
-
-    #[test]
-    fn the_newest_entry_counts_and_edits_do_not_reach_versions() {
-        let bed = Bed::new("newest");
-        bed.put("x", "uploaded");
-        let by_hand = bed.root.join("registry/x");
-        fs::create_dir(&by_hand).unwrap();
-        fs::write(by_hand.join("f.py"), "by hand").unwrap();
-        // By somebody whose clock is ahead: the next upload must count all the same.
-        let ahead = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1 << 33);
-        File::open(&by_hand).unwrap().set_modified(ahead).unwrap();
-        assert_eq!(bed.code("x"), Some("by hand".into()));
-        bed.put("x", "again");
-        assert_eq!(bed.code("x"), Some("again".into()));
-        assert!(!by_hand.exists());
-        fs::write(bed.root.join("registry/x.py"), "edited in place").unwrap();
-        assert_eq!(bed.code("x"), Some("edited in place".into()));
-        bed.files.rollback(&name("x"), Some(2)).unwrap().unwrap();
-        assert_eq!(bed.code("x"), Some("again".into()));
-    }
-
-    #[test]
-    fn a_changed_directory_has_another_stamp_and_image() {
-        let bed = Bed::new("directory");
-        let by_hand = bed.root.join("registry/x");
-        fs::create_dir_all(by_hand.join("__pycache__")).unwrap();
-        fs::write(by_hand.join("f.py"), "one").unwrap();
-        let name = &name("x");
-        let first = bed.files.find(name).unwrap().unwrap();
-        assert_eq!(bed.files.find(name).unwrap().unwrap().stamp, first.stamp);
-        let load = |found: &Found| bed.files.load(found, &|_| Ok(())).unwrap().0;
-        let image = load(&first);
-        fs::write(by_hand.join("f.py"), "other").unwrap();
-        let second = bed.files.find(name).unwrap().unwrap();
-        assert_ne!(second.stamp, first.stamp);
-        assert_ne!(load(&second).digest, image.digest);
-        assert_eq!(fs::read_to_string(image.path.join("f.py")).unwrap(), "one");
-    }
-
-    #[test]
-    fn a_refused_upload_leaves_nothing_behind() {
-        let bed = Bed::new("refused");
-        let mut upload = bed.files.incoming(1).unwrap();
-        upload.file.write_all(b"\x7fELF\x01\x02").unwrap();
-        let name = &name("x");
-        assert!(matches!(
-            bed.files.put(name, upload, &|_| Ok(())),
-            Err(Bad::Archive(_))
-        ));
-        let mut upload = bed.files.incoming(2).unwrap();
-        upload.file.write_all(b"print()").unwrap();
-        let refuse = |_: &Image| -> Result<(), Bad> { Err(Bad::Archive("no".into())) };
-        assert!(bed.files.put(name, upload, &refuse).is_err());
-        assert_eq!(bed.files.list().unwrap(), []);
-        assert_eq!(bed.files.images.count().unwrap(), 0);
-        assert_eq!(bed.incoming_count(), 0);
-    }
-
-    #[test]
-    fn deleting_leaves_nothing_and_lists_are_sorted() {
-        let bed = Bed::new("delete");
-        bed.put("b", "1");
-        bed.put("a", "2");
-        fs::write(bed.root.join("registry/notes.txt"), "no function").unwrap();
-        let names: Vec<_> = bed
-            .files
-            .list()
-            .unwrap()
-            .iter()
-            .map(|row| row.name.to_string())
-            .collect();
-        assert_eq!(names, ["a", "b"]);
-        assert!(bed.files.delete(&name("a")).unwrap());
-        assert!(!bed.files.delete(&name("a")).unwrap());
-        assert_eq!(bed.code("a"), None);
-        assert_eq!(bed.files.versions(&name("a")).unwrap(), []);
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 
 use super::archive::Bad;
 use super::image::{Check, Digest, Image};
-use super::registry::{FileStamp, Files, Listed, Version};
+use super::registry::{FileStamp, Files, Listed, Rows, Version};
 use super::web::{Looked, Web, WebStamp};
 use crate::base::FunctionName;
 use std::io;
@@ -105,12 +105,12 @@ impl Registry {
         }
     }
 
-    /// Every function, by name; of a registry on the web those that were found so far. Blocks.
-    pub fn list(&self) -> io::Result<Vec<Listed>> {
-        match self {
-            Self::Files(files) => files.list(),
-            Self::Web(web) => Ok(web.list()),
-        }
+    /// Every function, by name; of a registry behind HTTP those that were found so far. Blocks.
+    pub fn list(&self) -> io::Result<Listing> {
+        Ok(match self {
+            Self::Files(files) => Listing::Files(Box::new(files.list()?)),
+            Self::Web(web) => Listing::Web(web.list().into_iter()),
+        })
     }
 
     /// One function's row. Blocks.
@@ -126,6 +126,23 @@ impl Registry {
         match self {
             Self::Files(files) => files.versions(name),
             Self::Web(_) => Ok(Vec::new()),
+        }
+    }
+}
+
+/// A list that is read piece by piece.
+#[derive(Debug)]
+pub enum Listing {
+    Files(Box<Rows>),
+    Web(std::vec::IntoIter<Listed>),
+}
+
+impl Listing {
+    /// At most so many rows; none at the end. Blocks.
+    pub fn next(&mut self, rows_max: usize) -> io::Result<Vec<Listed>> {
+        match self {
+            Self::Files(rows) => rows.next(rows_max),
+            Self::Web(rows) => Ok(rows.take(rows_max).collect()),
         }
     }
 }

@@ -188,6 +188,7 @@ impl Web {
                 name: *name,
                 bytes: fetched.bytes,
                 modified_secs: fetched.modified_secs,
+                version: None,
             };
             self.found().insert(*name, listed);
         }
