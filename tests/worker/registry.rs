@@ -93,6 +93,12 @@ fn what_cannot_be_a_function_is_refused(back_end: &str) {
         ("empty", b""),
         ("zip", b"PK\x03\x04 is no zip"),
         ("gzip", b"\x1f\x8b is no gzip"),
+        ("late-nul", &[&b"# text\n".repeat(500)[..], b"\0"].concat()),
+        (
+            "late-latin",
+            &[&b"# text\n".repeat(500)[..], b"# caf\xe9\n"].concat(),
+        ),
+        ("klingon", b"# coding: klingon\ndef f(e): pass\n"),
     ] {
         let answer = worker.ask("PUT", &format!("/registry/{name}"), "", body);
         assert_eq!(
@@ -102,6 +108,10 @@ fn what_cannot_be_a_function_is_refused(back_end: &str) {
         );
         assert_eq!(worker.call(name, "").code(), "no-such-function");
     }
+    let latin = b"# coding: latin-1\ndef f(event):\n    return 'caf\xe9'\n";
+    assert_eq!(worker.ask("PUT", "/registry/latin", "", latin).status, 200);
+    assert_eq!(worker.call("latin", "").json(), "caf\u{e9}");
+    assert_eq!(worker.ask("DELETE", "/registry/latin", "", b"").status, 200);
     assert_eq!(
         worker.get("/registry").json()["functions"]
             .as_array()

@@ -252,7 +252,7 @@ fn a_registry_that_fails_keeps_the_old_code_serving(back_end: &str) {
     server.put("x.py", &[0xff, 0xfe]);
     worker.until("bad code is told", |worker| {
         assert_eq!(worker.call("x", "").text(), "\"good\"");
-        worker.log().contains("neither .tar.gz")
+        worker.log().contains("line 1 is not UTF-8")
     });
     server.put("x.py", &code("better"));
     worker.until("it recovers", |worker| {

@@ -8,6 +8,7 @@
 //!
 //! Reading the formats is the tar and zip crates' part; making files is wholly ours.
 
+use super::python_text;
 use flate2::read::MultiGzDecoder;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, unlinkat};
@@ -74,14 +75,7 @@ impl Format {
         if start.get(257..262) == Some(b"ustar") {
             return Some(Self::Tar);
         }
-        let text = match std::str::from_utf8(start) {
-            Ok(text) => text,
-            // The last character may be cut in two.
-            Err(error) if error.error_len().is_none() => return Some(Self::Python),
-            Err(_) => return None,
-        };
-        let printable = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t' | '\x0c');
-        (!text.is_empty() && text.chars().all(printable)).then_some(Self::Python)
+        python_text::may_begin_with(start).then_some(Self::Python)
     }
 }
 
@@ -135,7 +129,7 @@ pub fn unpack(mut file: File, format: Format, into: &Path, bounds: Bounds) -> Re
         Format::TarGz => target.take_tar(MultiGzDecoder::new(BufReader::new(file))),
         Format::Tar => target.take_tar(BufReader::new(file)),
         Format::Zip => target.take_zip(file),
-        Format::Python => target.put_file(Path::new("f.py"), false, &mut file),
+        Format::Python => target.take_python(file),
     }?;
     if target.entries == 0 {
         return bad("the archive is empty");
@@ -313,6 +307,14 @@ impl Target {
             }
         }
         Ok(())
+    }
+
+    fn take_python(&mut self, mut file: File) -> Result<(), Bad> {
+        if let Some(fault) = python_text::fault(&mut file).map_err(Bad::Host)? {
+            return bad(format!("no Python text: {fault}"));
+        }
+        file.seek(SeekFrom::Start(0)).map_err(Bad::Host)?;
+        self.put_file(Path::new("f.py"), false, &mut file)
     }
 
     fn put_directory(&mut self, path: &Path) -> Result<(), Bad> {

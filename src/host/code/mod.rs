@@ -15,6 +15,7 @@ mod archive;
 mod durable;
 mod image;
 mod names;
+mod python_text;
 mod registry;
 mod s3;
 mod source;

@@ -3,9 +3,9 @@
 //! An upload is written aside, unpacked (which is its check), synced, kept as a version, and only
 //! then renamed to its place: a crash at any byte leaves the old code or the new code. Two waits
 //! for the disk, the file's and its directory's, are what that takes; the second is shared by all
-//! who wait for it (`durable`). The version's copy is synced later, and its name tells whether it is
-//! whole. Where a name has several entries (`NAME.py` beside `NAME.zip`: put there by hand, or by an
-//! upload that died between its rename and the removal of the other), the newest one counts.
+//! who wait for it (`durable`). The version's copy is synced later, and its name tells whether it
+//! is whole. Where a name has several entries (`NAME.py` beside `NAME.zip`: put there by hand, or
+//! by an upload that died between its rename and the removal of the other), the newest one counts.
 
 use crate::base::FunctionName;
 
