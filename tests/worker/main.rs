@@ -3,6 +3,8 @@
 mod archives;
 mod calls;
 mod failures;
+mod index;
+mod installs;
 mod life;
 mod memory;
 mod packages;

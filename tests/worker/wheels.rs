@@ -69,7 +69,7 @@ impl<'a> Wheel<'a> {
         for (path, text) in &files {
             let is_lie = self.lies_about == Some(path);
             let hashed = if is_lie { "something else" } else { text };
-            let hash = base64(&Sha256::digest(hashed));
+            let hash = record_hash(hashed.as_bytes());
             writeln!(record, "{path},sha256={hash},{}", hashed.len()).unwrap();
         }
         writeln!(record, "{info}/RECORD,,").unwrap();
@@ -87,13 +87,22 @@ impl<'a> Wheel<'a> {
             .unwrap()
             .write_all(&bytes)
             .unwrap();
-        Sha256::digest(&bytes)
-            .iter()
-            .fold(String::new(), |mut text, byte| {
-                write!(text, "{byte:02x}").unwrap();
-                text
-            })
+        sha256(&bytes)
     }
+}
+
+/// In hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
+/// As RECORD has it.
+pub fn record_hash(bytes: &[u8]) -> String {
+    base64(&Sha256::digest(bytes))
 }
 
 fn base64(bytes: &[u8]) -> String {

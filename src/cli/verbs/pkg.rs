@@ -12,8 +12,10 @@ use serde_json::{Value, json};
 
 pub const VERB: Verb = Verb { command, run };
 
-/// Between two looks at something under way.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Between two looks at something under way: longer each time, since what is short is waited for
+/// by somebody.
+const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// A worker that says nothing new for so long has lost it.
 const LOOKS_MAX: u32 = 36_000;
 
@@ -148,7 +150,7 @@ pub(super) fn wait(
     context: &Context,
 ) -> Result<Value, Failure> {
     let mut progress = Progress::start(context.quiet);
-    for _ in 0..LOOKS_MAX {
+    for look in 0..LOOKS_MAX {
         let state = client.ask_json(what, Request::new("GET", target))?;
         match state["state"].as_str() {
             Some("ready") => return Ok(state),
@@ -159,7 +161,7 @@ pub(super) fn wait(
             }
             _ => progress.show(|| step(&state)),
         }
-        pause();
+        pause(look);
     }
     let remedy = "ol pkg list tells what is there";
     Err(Failure::failed(what, "it did not end", remedy))
@@ -175,10 +177,11 @@ fn step(state: &Value) -> String {
     }
 }
 
-fn pause() {
+fn pause(look: u32) {
+    let pause = (PAUSE + PAUSE * look / 4).min(PAUSE_MAX);
     let pause = Timespec {
         tv_sec: 0,
-        tv_nsec: PAUSE.subsec_nanos().into(),
+        tv_nsec: pause.subsec_nanos().into(),
     };
     // Woken early: one more look.
     let _ = poll(&mut [], Some(&pause));
@@ -190,7 +193,7 @@ fn profile(words: &[String], context: &Context) -> Done {
     let answer = order(&client, &what, &json!({ "profile": words }))?;
     let wanted: Vec<String> = items(&answer, "profiling").iter().map(cell).collect();
     let mut progress = Progress::start(context.quiet);
-    for _ in 0..LOOKS_MAX {
+    for look in 0..LOOKS_MAX {
         let all = client.ask_json(&what, Request::new("GET", "/packages"))?;
         let ours: Vec<Value> = items(&all, "packages")
             .iter()
@@ -207,7 +210,7 @@ fn profile(words: &[String], context: &Context) -> Done {
             return print(&table(&ours).to_string());
         }
         progress.show(|| format!("profiling: {waiting} of {} to go", ours.len()));
-        pause();
+        pause(look);
     }
     Err(Failure::failed(
         what,

@@ -65,6 +65,8 @@ struct Job {
     purpose: Purpose,
     user: User,
     stage: Stage,
+    /// When its turn came, its installer began, and that ended.
+    times: [Time; 3],
     deadline: Time,
     /// Why it was killed.
     killed: Option<String>,
@@ -233,6 +235,7 @@ impl Worker {
             errand,
             user: User::Shared,
             stage: Stage::Queued,
+            times: [self.now; 3],
             deadline: Time::MAX,
             killed: None,
             purpose,
@@ -263,6 +266,7 @@ impl Worker {
             errands.running_behind += usize::from(is_behind);
             let job = errands.table.get_mut(key).expect("it was just there");
             job.user = user;
+            job.times[0] = self.now;
             job.stage = Stage::Preparing;
             let owner = match self.sandboxes.errand_owner(user) {
                 Ok(owner) => owner,
@@ -312,6 +316,7 @@ impl Worker {
             scratch_bytes: packages.installer_mem_bytes.min(SCRATCH_BYTES_MAX),
             network: job.errand.wants_network(),
         };
+        job.times[1] = self.now;
         job.deadline = self.now + packages.installer_timeout;
         let running = match self
             .sandboxes
@@ -361,6 +366,7 @@ impl Worker {
         else {
             unreachable!("it was just seen running")
         };
+        job.times[2] = self.now;
         let (errand, killed) = (job.errand.clone(), job.killed.take());
         if let Some(exit) = exit {
             self.io.close(exit);
@@ -388,6 +394,14 @@ impl Worker {
         errands.running -= 1;
         errands.running_behind -= usize::from(job.purpose.is_behind());
         errands.give_back(job.user);
+        let [taken, begun, ended] = job.times;
+        log::debug!(
+            "{:?}: {} ms prepared, {} ms under way, {} ms taken in",
+            job.purpose,
+            begun.since(taken).as_millis(),
+            ended.since(begun).as_millis(),
+            self.now.since(ended).as_millis()
+        );
         match brought {
             Ok(brought) => self.errand_brought(job, brought),
             Err(why) => self.errand_failed_with(job, why),

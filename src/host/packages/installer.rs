@@ -376,10 +376,7 @@ impl Agent {
                 &asked,
             ],
         };
-        let line = line
-            .into_iter()
-            .chain(building(&self.tool, mode).iter().copied());
-        line.map(str::to_owned).collect()
+        self.completed(line, &self.tool, mode)
     }
 
     fn installing(&self, tool: &Tool, mode: Mode, inside: &Inside) -> Vec<String> {
@@ -390,8 +387,16 @@ impl Agent {
             Tool::Uv { .. } => vec!["/handler/uv", "pip", "install", "--python", &python],
         };
         line.extend(["--no-deps", "--target", &target, "-r", &asked]);
-        let line = line.into_iter().chain(building(tool, mode).iter().copied());
-        line.map(str::to_owned).collect()
+        self.completed(line, tool, mode)
+    }
+
+    /// With what a mode adds.
+    fn completed(&self, mut line: Vec<&str>, tool: &Tool, mode: Mode) -> Vec<String> {
+        line.extend(building(tool, mode));
+        if self.sources.asks_no_index(mode == Mode::Links) {
+            line.push("--no-index");
+        }
+        line.into_iter().map(str::to_owned).collect()
     }
 
     fn environment(

@@ -17,6 +17,8 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 pub(super) const LINKS_MAX: usize = 16;
 /// Where they are mounted.
 pub(super) const LINKS: &str = "/host/links";
+/// What packages end in.
+const DISTRIBUTIONS: [&str; 3] = [".whl", ".tar.gz", ".zip"];
 /// What uv and build tools read besides, handed on as it is.
 const HANDED_ON: [&str; 21] = [
     "HTTP_PROXY",
@@ -224,8 +226,9 @@ impl Sources {
     fn add_link(&mut self, link: &str) {
         let path = Path::new(link.strip_prefix("file://").unwrap_or(link));
         if path.is_absolute() {
-            // One that is not there holds no wheels; the installer would refuse it.
-            if path.is_dir() && self.directories.len() < LINKS_MAX {
+            // One that is not there would be refused by the installer; one that holds nothing would
+            // only be asked in vain.
+            if holds_packages(path) && self.directories.len() < LINKS_MAX {
                 self.directories.push(path.to_path_buf());
             }
         } else {
@@ -236,6 +239,11 @@ impl Sources {
     /// Whether wheels can be found without any network.
     pub fn has_directories(&self) -> bool {
         !self.directories.is_empty()
+    }
+
+    /// Whether the installer is to be told `--no-index`: uv reads that from no variable.
+    pub(super) fn asks_no_index(&self, links_only: bool) -> bool {
+        links_only || self.no_index
     }
 
     /// The environment of the installer. `links_only`: nothing but the directories is looked at.
@@ -251,10 +259,7 @@ impl Sources {
         let links: Vec<String> = places.chain(pages).collect();
         say("UV_FIND_LINKS", links.join(","));
         say("PIP_FIND_LINKS", links.join(" "));
-        if links_only || self.no_index {
-            say("UV_NO_INDEX", "1".to_owned());
-            say("PIP_NO_INDEX", "1".to_owned());
-        } else {
+        if !self.asks_no_index(links_only) {
             say("UV_DEFAULT_INDEX", self.index.clone().unwrap_or_default());
             say("PIP_INDEX_URL", self.index.clone().unwrap_or_default());
             say("UV_INDEX", self.extra.join(" "));
@@ -265,6 +270,17 @@ impl Sources {
         say("UV_HTTP_TIMEOUT", self.timeout.clone().unwrap_or_default());
         all
     }
+}
+
+/// Whether anything that can be installed lies there. Blocks.
+fn holds_packages(directory: &Path) -> bool {
+    let Ok(found) = fs::read_dir(directory) else {
+        return false;
+    };
+    let is_package = |name: &str| DISTRIBUTIONS.iter().any(|ending| name.ends_with(ending));
+    found
+        .flatten()
+        .any(|found| found.file_name().to_str().is_some_and(is_package))
 }
 
 fn handed_on(environment: &BTreeMap<String, String>, pip: &Pip) -> Vec<(String, String)> {
@@ -323,14 +339,21 @@ mod tests {
         let sources = Sources::of(&Wish::default(), &told);
         assert_eq!(sources.index.as_deref(), Some("https://uv/"));
         assert_eq!(sources.extra, ["https://a/", "https://b/"]);
+        let links = std::env::temp_dir().join(format!("ol-links-{}", std::process::id()));
+        let empty = links.join("empty");
+        fs::create_dir_all(&empty).unwrap();
+        fs::write(links.join("a-1-py3-none-any.whl"), "").unwrap();
+        let find = [links.as_path(), &empty, Path::new("/nowhere/at/all")];
         let wish = Wish {
             index_url: Some("https://mine/".to_owned()),
-            find_links: vec!["/".to_owned(), "/nowhere/at/all".to_owned()],
+            find_links: find.map(|path| path.display().to_string()).to_vec(),
             ..Wish::default()
         };
         let sources = Sources::of(&wish, &told);
         assert_eq!(sources.index.as_deref(), Some("https://mine/"));
-        assert_eq!(sources.directories, [PathBuf::from("/")]);
+        assert_eq!(sources.directories, std::slice::from_ref(&links));
+        fs::remove_dir_all(links).unwrap();
+        assert!(sources.asks_no_index(true) && !sources.asks_no_index(false));
         let said = |links_only, name: &str| {
             let all = sources.environment(links_only);
             all.into_iter()
@@ -342,7 +365,6 @@ mod tests {
             Some("https://mine/")
         );
         assert_eq!(said(true, "UV_DEFAULT_INDEX"), None);
-        assert_eq!(said(true, "UV_NO_INDEX").as_deref(), Some("1"));
         assert_eq!(
             said(true, "UV_FIND_LINKS").as_deref(),
             Some("/host/links/0")

@@ -1,0 +1,276 @@
+//! Installs from an index that is watched: what is fetched how often, and what remains of installs
+//! that were cut off.
+
+use super::index::Index;
+use super::on_both;
+use super::rig::{Worker, worker_in};
+use super::wheels::{Wheel, directory, record_hash};
+use rustix::event::{Timespec, poll};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A worker whose only index is one of this test's.
+struct Bed {
+    worker: Worker,
+    index: Index,
+    wheels: PathBuf,
+}
+
+impl Bed {
+    fn new(
+        name: &str,
+        back_end: &str,
+        overrides: &[&str],
+        environment: &[(&'static str, String)],
+    ) -> Option<Self> {
+        let wheels = directory(&format!("{name}-{back_end}"));
+        fs::create_dir_all(&wheels).unwrap();
+        let index = Index::start(&wheels);
+        let setting = index.setting();
+        let all: Vec<&str> = core::iter::once(setting.as_str())
+            .chain(overrides.iter().copied())
+            .collect();
+        let worker = worker_in(back_end, &all, environment)?;
+        Some(Self {
+            worker,
+            index,
+            wheels,
+        })
+    }
+
+    /// A function that needs these, and says what it finds.
+    fn deploy(&self, name: &str, modules: &[&str]) {
+        let asked = modules.join(", ");
+        let code = format!(
+            "# ol-install: {asked}\nimport {asked}\n\
+             def f(event):\n    return [it.here for it in ({asked},)]\n"
+        );
+        self.worker.deploy(name, &code);
+    }
+
+    fn result(&self, name: &str) -> serde_json::Value {
+        let answer = self.worker.call(name, "{}");
+        let log = self.worker.log();
+        assert_eq!(answer.status, 200, "{name}: {} {log}", answer.text());
+        answer.json()
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.wheels);
+    }
+}
+
+/// One module that says who it is, and needs these.
+fn part(wheels: &Path, name: &str, requires: &[&str]) {
+    let (file, code) = (format!("{name}.py"), format!("here = {name:?}\n"));
+    let files = [(file.as_str(), code.as_str())];
+    let part = Wheel {
+        requires,
+        ..Wheel::new(name, "1.0", &files)
+    };
+    part.write(wheels);
+}
+
+fn fifty_at_once_fetch_each_package_once(back_end: &str) {
+    const FUNCTIONS: usize = 50;
+    const PARTS: usize = 10;
+    let Some(bed) = Bed::new("fifty", back_end, &[], &[]) else {
+        return;
+    };
+    part(&bed.wheels, "common", &[]);
+    let names: Vec<String> = (0..PARTS).map(|number| format!("part{number}")).collect();
+    for name in &names {
+        part(&bed.wheels, name, &["common"]);
+    }
+    // No two need the same.
+    let needs = |number: usize| {
+        let (one, step) = (number % PARTS, 1 + number / PARTS);
+        [names[one].as_str(), names[(one + step) % PARTS].as_str()]
+    };
+    for number in 0..FUNCTIONS {
+        bed.deploy(&format!("f{number}"), &needs(number));
+    }
+    std::thread::scope(|scope| {
+        for number in 0..FUNCTIONS {
+            let (bed, needs) = (&bed, needs(number));
+            let call =
+                move || assert_eq!(bed.result(&format!("f{number}")), serde_json::json!(needs));
+            std::thread::Builder::new()
+                .spawn_scoped(scope, call)
+                .unwrap();
+        }
+    });
+    let asked = bed.index.asked(".whl");
+    assert_eq!(asked.len(), PARTS + 1, "{asked:?}");
+    assert!(asked.values().all(|count| *count == 1), "{asked:?}");
+}
+
+fn directories_are_looked_at_before_an_index(back_end: &str) {
+    let beside = directory(&format!("beside-{back_end}"));
+    part(&beside, "near", &[]);
+    let links = format!("packages.find_links=[{:?}]", beside.display().to_string());
+    let Some(bed) = Bed::new("order", back_end, &[&links], &[]) else {
+        return;
+    };
+    part(&bed.wheels, "near", &[]);
+    part(&bed.wheels, "far", &[]);
+    bed.deploy("one", &["near"]);
+    assert_eq!(bed.result("one"), serde_json::json!(["near"]));
+    assert!(bed.index.asked("").is_empty(), "{:?}", bed.index.asked(""));
+    bed.deploy("two", &["far"]);
+    assert_eq!(bed.result("two"), serde_json::json!(["far"]));
+    let _ = fs::remove_dir_all(beside);
+}
+
+fn what_is_installed_needs_no_index(back_end: &str) {
+    let Some(mut bed) = Bed::new("offline", back_end, &[], &[]) else {
+        return;
+    };
+    part(&bed.wheels, "low", &[]);
+    part(&bed.wheels, "high", &["low"]);
+    bed.deploy("old", &["high", "low"]);
+    assert_eq!(bed.result("old"), serde_json::json!(["high", "low"]));
+    bed.index.go_away();
+    bed.worker.kill();
+    bed.worker.start_again();
+    assert_eq!(bed.result("old"), serde_json::json!(["high", "low"]));
+    // Nor does a function that comes later.
+    bed.deploy("late", &["high", "low"]);
+    assert_eq!(bed.result("late"), serde_json::json!(["high", "low"]));
+    bed.deploy("other", &["never"]);
+    let answer = bed.worker.call("other", "{}");
+    assert_eq!(answer.code(), "install-failed");
+    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("[packages] index_url"), "{detail}");
+}
+
+/// Every package of the store is there with facts and with each file its RECORD names.
+fn assert_whole(worker: &Worker) {
+    let listed = worker.get("/packages").json();
+    for package in listed["packages"].as_array().unwrap() {
+        let text = |key: &str| package[key].as_str().unwrap();
+        let (name, version) = (text("name"), text("version"));
+        let id = format!("{name}-{version}-{}", text("digest"));
+        let root = tag_of(worker).join("store").join(&id);
+        let record = root.join(format!("{name}-{version}.dist-info/RECORD"));
+        let record = fs::read_to_string(&record).unwrap_or_else(|error| panic!("{id}: {error}"));
+        for line in record.lines().filter(|line| !line.contains("/RECORD,")) {
+            let fields: Vec<&str> = line.split(',').collect();
+            // What the installer adds of its own is there or not.
+            let Some(hash) = fields[1].strip_prefix("sha256=") else {
+                continue;
+            };
+            let bytes = fs::read(root.join(fields[0]));
+            let bytes = bytes.unwrap_or_else(|error| panic!("{id}: {}: {error}", fields[0]));
+            assert_eq!(record_hash(&bytes), hash, "{id}: {}", fields[0]);
+        }
+    }
+}
+
+/// The part of the store that belongs to the interpreter.
+fn tag_of(worker: &Worker) -> PathBuf {
+    let mut parts = fs::read_dir(worker.directory.join("packages")).unwrap();
+    parts.next().unwrap().unwrap().path()
+}
+
+fn pause(milliseconds: i64) {
+    let pause = Timespec {
+        tv_sec: 0,
+        tv_nsec: milliseconds * 1_000_000,
+    };
+    poll(&mut [], Some(&pause)).unwrap();
+}
+
+fn nothing_half_installed_is_trusted(back_end: &str) {
+    const KILLS: i64 = 5;
+    let Some(mut bed) = Bed::new("killed", back_end, &[], &[]) else {
+        return;
+    };
+    // Of many files, so that there is a middle.
+    let names: Vec<String> = (0..8).map(|number| format!("big{number}")).collect();
+    for name in &names {
+        let mut files = vec![(format!("{name}/__init__.py"), format!("here = {name:?}\n"))];
+        for number in 0..200 {
+            let mut text = String::new();
+            writeln!(text, "# {name}").unwrap();
+            files.push((format!("{name}/part{number}.py"), text.repeat(100)));
+        }
+        let files: Vec<(&str, &str)> = files
+            .iter()
+            .map(|(path, text)| (path.as_str(), text.as_str()))
+            .collect();
+        Wheel::new(name, "1.0", &files).write(&bed.wheels);
+    }
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    // One file is on its way when it ends.
+    bed.index.cut("big0-1.0-py3-none-any.whl");
+    bed.deploy("all", &all);
+    let Bed { worker, index, .. } = &mut bed;
+    worker.until("the file is half there", |_| {
+        !index.asked("big0-1.0-py3-none-any.whl").is_empty()
+    });
+    worker.kill();
+    index.mend();
+    worker.start_again();
+    assert_whole(worker);
+    let listed = worker.get("/packages").text().to_owned();
+    assert!(!listed.contains("big0"), "{listed}");
+    // Others are unpacked, checked, renamed or put together.
+    for number in 0..KILLS {
+        worker.get("/packages/of/all");
+        worker.ask(
+            "POST",
+            "/packages",
+            "",
+            br#"{"install": ["big1", "big2", "big3", "big4"]}"#,
+        );
+        pause(number * 60 + 20);
+        worker.kill();
+        worker.start_again();
+        assert_whole(worker);
+    }
+    assert_eq!(bed.result("all"), serde_json::json!(all));
+    assert_whole(&bed.worker);
+}
+
+fn without_uv_pip_installs(back_end: &str) {
+    let home = directory(&format!("home-{back_end}"));
+    fs::create_dir_all(&home).unwrap();
+    let environment = [
+        ("PATH", "/usr/bin:/bin".to_owned()),
+        ("XDG_CACHE_HOME", home.display().to_string()),
+    ];
+    // That index has no uv either.
+    let Some(bed) = Bed::new("pip", back_end, &[], &environment) else {
+        return;
+    };
+    part(&bed.wheels, "low", &[]);
+    part(&bed.wheels, "high", &["low"]);
+    bed.deploy("by_pip", &["high", "low"]);
+    assert_eq!(bed.result("by_pip"), serde_json::json!(["high", "low"]));
+    let listed = bed.worker.get("/packages").json();
+    let installer = listed["installer"].as_str().unwrap_or("pip");
+    assert!(installer.starts_with("pip"), "{installer}");
+    assert!(
+        bed.worker.log().contains("installed by pip"),
+        "{}",
+        bed.worker.log()
+    );
+    bed.deploy("nowhere", &["no_such_package_of_ours"]);
+    let answer = bed.worker.call("nowhere", "{}");
+    assert_eq!(answer.code(), "install-failed");
+    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("check the name and version"), "{detail}");
+    let _ = fs::remove_dir_all(home);
+}
+
+on_both!(
+    fifty_at_once_fetch_each_package_once,
+    directories_are_looked_at_before_an_index,
+    what_is_installed_needs_no_index,
+    nothing_half_installed_is_trusted,
+    without_uv_pip_installs,
+);
