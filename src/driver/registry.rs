@@ -95,12 +95,17 @@ fn troubled(trouble: Trouble) -> (Code, String) {
     }
 }
 
-/// The disk is at fault. What it says names no path.
+/// The disk is at fault, or a server. What is told names no path and no host.
 fn failed(error: &io::Error) -> (Code, String) {
     log::error!(event = "registry-failed"; "the registry: {error}");
+    // What a system call says comes with a path now and then; words of our own do not.
+    let why = match error.get_ref() {
+        Some(own) => own.to_string(),
+        None => error.kind().to_string(),
+    };
     (
         Code::Overloaded,
-        format!("the registry cannot be used: {}", error.kind()),
+        format!("the registry cannot be used: {why}"),
     )
 }
 

@@ -1,7 +1,8 @@
 """A server of S3 on loopback that wants signed requests, for the test that starts it.
 
 Prints one line of JSON when it is ready: its address and who may read. Then each line of standard
-input is a key and a text, put into the bucket; each is answered with a line.
+input is a key, a text, and how many objects: one of that key, or several whose keys are counted at
+its `#`. Each is answered with a line.
 """
 
 import json
@@ -38,8 +39,9 @@ iam.put_user_policy(UserName="reader", PolicyName="read", PolicyDocument=policy)
 ask_signatures(True)
 print(json.dumps([address, key["AccessKeyId"], key["SecretAccessKey"]]), flush=True)
 for line in sys.stdin:
-    name, text = json.loads(line)
+    name, text, count = json.loads(line)
     ask_signatures(False)
-    s3.put_object(Bucket="code", Key=name, Body=text.encode())
+    for number in range(count):
+        s3.put_object(Bucket="code", Key=name.replace("#", str(number)), Body=text.encode())
     ask_signatures(True)
     print("put", flush=True)

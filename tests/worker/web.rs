@@ -333,12 +333,13 @@ fn functions_come_from_s3(back_end: &str) {
     let mut line = String::new();
     output.read_line(&mut line).unwrap();
     let [address, id, secret]: [String; 3] = serde_json::from_str(&line).expect("moto is ready");
-    let mut put = |name: &str, text: &[u8]| {
+    let mut put_all = |name: &str, text: &[u8], count: u32| {
         let text = String::from_utf8(text.to_vec()).unwrap();
-        writeln!(input, "{}", serde_json::json!([name, text])).unwrap();
+        writeln!(input, "{}", serde_json::json!([name, text, count])).unwrap();
         let mut line = String::new();
         output.read_line(&mut line).unwrap();
     };
+    let mut put = |name: &str, text: &[u8]| put_all(name, text, 1);
     put("team a/x.py", &code("from S3"));
     let environment = |secret: &str| {
         [
@@ -358,6 +359,27 @@ fn functions_come_from_s3(back_end: &str) {
         good.until("the change is picked up", |good| {
             good.call("x", "").text() == "\"changed\""
         });
+        // More than one page of it, of one directory, whether called or not.
+        put_all("team a/many-#.py", &code("many"), 1_050);
+        put_all("team a/x.zip", b"another entry of x", 1);
+        put_all("team a/below/y.py", &code("y"), 1);
+        put_all("team b/z.py", &code("z"), 1);
+        put_all("team a/no function.py", &code("no"), 1);
+        let listed = good.get("/registry").json();
+        let rows = listed["functions"].as_array().unwrap();
+        assert_eq!(rows.len(), 1_051, "{}", good.log());
+        let names: Vec<_> = rows
+            .iter()
+            .map(|row| row["name"].as_str().unwrap())
+            .collect();
+        assert!(names.is_sorted() && names.last() == Some(&"x"));
+        let x = rows.last().unwrap();
+        assert_eq!(x["bytes"], code("changed").len());
+        let uploaded = x["uploaded"].as_str().unwrap();
+        assert!(
+            uploaded.starts_with("20") && uploaded.ends_with('Z'),
+            "{uploaded}"
+        );
         assert_eq!(
             good.ask("PUT", "/registry/x", "", b"").code(),
             "read-only-registry"
@@ -371,6 +393,9 @@ fn functions_come_from_s3(back_end: &str) {
             "{}",
             answer.text()
         );
+        let listed = bad.get("/registry");
+        assert_eq!(listed.code(), "overloaded");
+        assert!(listed.text().contains("s3:ListBucket"), "{}", listed.text());
         assert!(!bad.log().contains("not the secret"));
     }
     drop(input);

@@ -18,6 +18,8 @@ mod names;
 mod python_text;
 mod registry;
 mod s3;
+mod s3_list;
+mod sigv4;
 mod source;
 mod web;
 

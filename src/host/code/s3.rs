@@ -1,35 +1,18 @@
-//! Requests to S3, signed as AWS Signature Version 4 wants it: only reading, only what that takes.
-//!
-//! ```text
-//!   method, path, query, headers ── canonical request ── SHA-256 ─┐
-//!   secret ── HMAC(date) ── HMAC(region) ── HMAC("s3") ── key ────┴── HMAC ──▶ Authorization
-//! ```
+//! Requests to S3, signed: an object, or a page of what there is.
 //!
 //! Credentials come from systemd (`LoadCredential=s3-access-key-id` and so on, the safer place) or
 //! from the environment under the names that every tool of AWS knows; without any, requests are
 //! anonymous, as a public bucket wants them. `AWS_ENDPOINT_URL` leads to another server than
 //! Amazon's, which is then addressed by path.
 
+use super::sigv4::{Credentials, EMPTY, Get, encoded, query};
 use crate::host::log::Moment;
-use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-/// SHA-256 of nothing: the body of every request here.
-const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-const BLOCK_BYTES: usize = 64;
 /// A key or a token.
 const SECRET_BYTES_MAX: u64 = 16 * 1024;
-
-/// Who asks.
-#[derive(Clone)]
-struct Credentials {
-    id: String,
-    secret: String,
-    token: Option<String>,
-}
 
 /// A bucket, or a part of one.
 #[derive(Clone)]
@@ -37,15 +20,18 @@ pub struct Bucket {
     /// `https://host[:port]`.
     origin: String,
     host: String,
-    /// What stands before every key, from the first `/` on.
-    prefix: String,
+    /// Where the bucket begins: `/`, or `/bucket/`.
+    root: String,
+    /// What all keys begin with: nothing, or what ends with `/`.
+    prefix: Vec<u8>,
     region: String,
     credentials: Option<Credentials>,
 }
 
 impl core::fmt::Debug for Bucket {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "{}{}", self.origin, self.prefix)
+        let prefix = encoded(&self.prefix, true);
+        write!(f, "{}{}{prefix}", self.origin, self.root)
     }
 }
 
@@ -84,18 +70,20 @@ impl Bucket {
             .unwrap_or(url)
             .trim_end_matches('/');
         let (bucket, inner) = rest.split_once('/').unwrap_or((rest, ""));
-        let inner = if inner.is_empty() {
-            "/".to_owned()
-        } else {
-            // A URL has blanks in percent already; signatures want their own way of it.
-            format!("/{}/", encoded(decoded(inner), true))
-        };
-        let (origin, prefix) = match endpoint {
+        // A URL has blanks in percent already; signatures want their own way of it.
+        let mut prefix = decoded(inner);
+        if !prefix.is_empty() {
+            prefix.push(b'/');
+        }
+        let (origin, root) = match endpoint {
             Some(endpoint) => {
                 let origin = endpoint.trim_end_matches('/').to_owned();
-                (origin, format!("/{}{inner}", encoded(bucket, false)))
+                (origin, format!("/{}/", encoded(bucket, false)))
             }
-            None => (format!("https://{bucket}.s3.{region}.amazonaws.com"), inner),
+            None => {
+                let origin = format!("https://{bucket}.s3.{region}.amazonaws.com");
+                (origin, "/".to_owned())
+            }
         };
         let host = origin
             .split_once("://")
@@ -104,6 +92,7 @@ impl Bucket {
         Self {
             origin,
             host,
+            root,
             prefix,
             region,
             credentials,
@@ -112,8 +101,35 @@ impl Bucket {
 
     /// The request for one object; `now` since 1970.
     pub fn get(&self, key: &str, now: Duration) -> Signed {
-        let path = format!("{}{}", self.prefix, encoded(key, false));
-        let url = format!("{}{path}", self.origin);
+        let prefix = encoded(&self.prefix, true);
+        let path = format!("{}{prefix}{}", self.root, encoded(key, false));
+        self.signed(&path, "", now)
+    }
+
+    /// The request for a page of the objects, those behind `token`; `now` since 1970.
+    pub fn list(&self, token: Option<&str>, now: Duration) -> Signed {
+        let mut parts: Vec<(&str, &[u8])> = vec![
+            ("list-type", b"2"),
+            // What is further down is nobody's function.
+            ("delimiter", b"/"),
+            ("prefix", &self.prefix),
+        ];
+        parts.extend(token.map(|token| ("continuation-token", token.as_bytes())));
+        self.signed(&self.root, &query(&parts), now)
+    }
+
+    /// What a key is called within the registry.
+    pub fn inner<'a>(&self, key: &'a str) -> Option<&'a str> {
+        let inner = key.as_bytes().strip_prefix(self.prefix.as_slice())?;
+        core::str::from_utf8(inner).ok()
+    }
+
+    fn signed(&self, path: &str, query: &str, now: Duration) -> Signed {
+        let mut url = format!("{}{path}", self.origin);
+        if !query.is_empty() {
+            url.push('?');
+            url.push_str(query);
+        }
         let Some(credentials) = &self.credentials else {
             return Signed {
                 url,
@@ -133,43 +149,19 @@ impl Bucket {
         if let Some(token) = &credentials.token {
             headers.push(("x-amz-security-token", token.clone()));
         }
-        let authorization = self.authorization(credentials, &path, &stamp, &headers);
+        let get = Get {
+            path,
+            query,
+            headers: &headers,
+            region: &self.region,
+            service: "s3",
+            stamp: &stamp,
+        };
+        let authorization = get.authorization(credentials);
         // The client writes this one itself, from the URL.
         headers.remove(0);
         headers.push(("authorization", authorization));
         Signed { url, headers }
-    }
-
-    fn authorization(
-        &self,
-        credentials: &Credentials,
-        path: &str,
-        stamp: &str,
-        headers: &[(&str, String)],
-    ) -> String {
-        let date = &stamp[.."20261128".len()];
-        let mut lines = String::new();
-        for (name, value) in headers {
-            let _ = writeln!(lines, "{name}:{}", value.trim());
-        }
-        let names: Vec<&str> = headers.iter().map(|(name, _)| *name).collect();
-        let names = names.join(";");
-        let request = format!("GET\n{path}\n\n{lines}\n{names}\n{EMPTY}");
-        let scope = format!("{date}/{}/s3/aws4_request", self.region);
-        let digest = hex(&Sha256::digest(request.as_bytes()));
-        let to_sign = format!("AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}");
-        let mut key = hmac(
-            format!("AWS4{}", credentials.secret).as_bytes(),
-            date.as_bytes(),
-        );
-        for part in [self.region.as_str(), "s3", "aws4_request"] {
-            key = hmac(&key, part.as_bytes());
-        }
-        format!(
-            "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={}",
-            credentials.id,
-            hex(&hmac(&key, to_sign.as_bytes()))
-        )
     }
 }
 
@@ -201,23 +193,6 @@ fn read_secret(path: &Path) -> io::Result<Option<String>> {
     Ok(Some(text.trim().to_owned()))
 }
 
-/// As SigV4 wants paths: everything but unreserved characters in percent.
-fn encoded(text: impl AsRef<[u8]>, keeps_slashes: bool) -> String {
-    let mut out = String::new();
-    for &byte in text.as_ref() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                out.push(char::from(byte));
-            }
-            b'/' if keeps_slashes => out.push('/'),
-            _ => {
-                let _ = write!(out, "%{byte:02X}");
-            }
-        }
-    }
-    out
-}
-
 /// Percents undone where they are some.
 fn decoded(text: &str) -> Vec<u8> {
     let mut out = Vec::new();
@@ -238,59 +213,9 @@ fn decoded(text: &str) -> Vec<u8> {
     out
 }
 
-fn hex(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        let _ = write!(out, "{byte:02x}");
-    }
-    out
-}
-
-/// HMAC-SHA256 (RFC 2104).
-fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
-    let mut block = [0; BLOCK_BYTES];
-    if key.len() > BLOCK_BYTES {
-        block[..32].copy_from_slice(&Sha256::digest(key));
-    } else {
-        block[..key.len()].copy_from_slice(key);
-    }
-    let inner = Sha256::new()
-        .chain_update(block.map(|byte| byte ^ 0x36))
-        .chain_update(message)
-        .finalize();
-    Sha256::new()
-        .chain_update(block.map(|byte| byte ^ 0x5c))
-        .chain_update(inner)
-        .finalize()
-        .into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hmac_is_that_of_rfc_4231() {
-        for (key, message, digest) in [
-            (
-                &[0x0b; 20][..],
-                &b"Hi There"[..],
-                "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7",
-            ),
-            (
-                b"Jefe",
-                b"what do ya want for nothing?",
-                "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
-            ),
-            (
-                &[0xaa; 131],
-                b"Test Using Larger Than Block-Size Key - Hash Key First",
-                "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54",
-            ),
-        ] {
-            assert_eq!(hex(&hmac(key, message)), digest);
-        }
-    }
 
     fn bucket(url: &str, endpoint: Option<&str>) -> Bucket {
         let credentials = Credentials {
@@ -315,7 +240,19 @@ mod tests {
         );
     }
 
-    /// The example of AWS's own documentation, less its Range header.
+    #[test]
+    fn a_page_of_a_list_is_of_one_directory() {
+        let now = Duration::from_hours(480_000);
+        let bucket = bucket("s3://code/a%20b", Some("http://127.0.0.1:9000"));
+        assert_eq!(
+            bucket.list(Some("t/+="), now).url,
+            "http://127.0.0.1:9000/code/?continuation-token=t%2F%2B%3D&delimiter=%2F&list-type=2\
+             &prefix=a%20b%2F"
+        );
+        assert_eq!(bucket.inner("a b/f.py"), Some("f.py"));
+        assert_eq!(bucket.inner("f.py"), None);
+    }
+
     #[test]
     fn a_request_carries_its_signature_and_no_secret() {
         let bucket = bucket("s3://examplebucket", None);

@@ -109,7 +109,7 @@ impl Registry {
     pub fn list(&self) -> io::Result<Listing> {
         Ok(match self {
             Self::Files(files) => Listing::Files(Box::new(files.list()?)),
-            Self::Web(web) => Listing::Web(web.list().into_iter()),
+            Self::Web(web) => Listing::Web(web.list()?.into_iter()),
         })
     }
 

@@ -17,6 +17,7 @@ use super::archive::Bad;
 use super::image::{Check, Image, Images};
 use super::registry::Listed;
 use super::s3::{Bucket, Signed};
+use super::s3_list::{self, Object, Page};
 use crate::base::FunctionName;
 use crate::sys::clock;
 use rustix::event::{Timespec, poll};
@@ -44,6 +45,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest archive.
 const BYTES_MAX: u64 = 256 << 20;
 const REDIRECTS_MAX: u32 = 4;
+/// A thousand keys of a kilobyte each, with what is told about them.
+const PAGE_BYTES_MAX: u64 = 8 << 20;
+/// Of a list: two hundred thousand objects.
+const PAGES_MAX: u32 = 200;
 /// An ETag or a date that is longer is not used.
 const VALIDATOR_BYTES_MAX: usize = 512;
 
@@ -194,9 +199,12 @@ impl Web {
         }
     }
 
-    /// What was found so far, by name.
-    pub fn list(&self) -> Vec<Listed> {
-        self.found().values().cloned().collect()
+    /// Every function of a bucket; of a registry of HTTP what was found so far. Blocks.
+    pub fn list(&self) -> io::Result<Vec<Listed>> {
+        match &self.inner.place {
+            Place::Http(_) => Ok(self.found().values().cloned().collect()),
+            Place::S3(bucket) => self.inner.list(bucket),
+        }
     }
 
     /// One function's row.
@@ -223,21 +231,55 @@ impl Inner {
         known: Option<&WebStamp>,
     ) -> io::Result<Looked> {
         let mut spool = Spool::default();
-        let mut pause = FIRST_PAUSE;
-        let mut attempt = 1;
-        loop {
-            let why = match self.try_once(name, ending, known, &mut spool) {
-                Ok(looked) => return Ok(looked),
-                Err(Failed::For(why)) => return Err(why),
-                Err(Failed::ForNow(why)) => why,
-            };
-            if attempt == ATTEMPTS_MAX {
-                return Err(why);
+        persist(|| self.try_once(name, ending, known, &mut spool))
+    }
+
+    /// Every function of a bucket, by name; of several entries the one that would be fetched.
+    fn list(&self, bucket: &Bucket) -> io::Result<Vec<Listed>> {
+        let mut best = BTreeMap::<FunctionName, (usize, Listed)>::new();
+        let mut token = None;
+        for _ in 0..PAGES_MAX {
+            let page = persist(|| self.page(bucket, token.as_deref()))?;
+            for object in &page.objects {
+                let Some((rank, listed)) = listed(bucket, object) else {
+                    continue;
+                };
+                let known = best.get(&listed.name);
+                if known.is_none_or(|(other, _)| rank < *other) {
+                    best.insert(listed.name, (rank, listed));
+                }
             }
-            wait(pause);
-            attempt += 1;
-            pause *= 4;
+            token = page.next;
+            if token.is_none() {
+                return Ok(best.into_values().map(|(_, listed)| listed).collect());
+            }
         }
+        Err(failed(format!("its list has more than {PAGES_MAX} pages")))
+    }
+
+    fn page(&self, bucket: &Bucket, token: Option<&str>) -> Result<Page, Failed> {
+        let Signed { url, headers } = bucket.list(token, clock::wall());
+        let mut request = self.agent.get(url);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let mut answer = request.call().map_err(|error| unreached(&error))?;
+        match answer.status().as_u16() {
+            200 => {}
+            403 => {
+                let why = "the registry refuses to be listed: 403 (its credentials want \
+                           s3:ListBucket)";
+                return Err(Failed::For(failed(why)));
+            }
+            status => return Err(refused(status)),
+        }
+        let mut xml = String::new();
+        let body = answer.body_mut().as_reader();
+        body.take(PAGE_BYTES_MAX)
+            .read_to_string(&mut xml)
+            .map_err(|error| Failed::ForNow(failed(format!("its list broke off: {error}"))))?;
+        let unread = || Failed::For(failed("the registry sent no list that can be read"));
+        s3_list::page(&xml).ok_or_else(unread)
     }
 
     /// A request for what is newer than `known`, or for the rest of what is spooled.
@@ -302,21 +344,7 @@ impl Inner {
                 *spool = Spool::default();
                 return Err(Failed::ForNow(failed("the registry sent another part")));
             }
-            status @ (401 | 403) => {
-                return Err(Failed::For(failed(format!(
-                    "the registry refuses access: {status} (see its credentials)"
-                ))));
-            }
-            status @ (408 | 429 | 500..=599) => {
-                return Err(Failed::ForNow(failed(format!(
-                    "the registry answers {status}"
-                ))));
-            }
-            status => {
-                return Err(Failed::For(failed(format!(
-                    "the registry answers {status}"
-                ))));
-            }
+            status => return Err(refused(status)),
         }
         spool.etag = validator(&headers, "etag").filter(|etag| !etag.starts_with("W/"));
         let length = answer.body().content_length();
@@ -342,6 +370,50 @@ impl Inner {
             },
         }))
     }
+}
+
+/// Tries again after a pause, as often as it may help.
+fn persist<T>(mut attempt: impl FnMut() -> Result<T, Failed>) -> io::Result<T> {
+    let mut pause = FIRST_PAUSE;
+    for _ in 1..ATTEMPTS_MAX {
+        match attempt() {
+            Ok(value) => return Ok(value),
+            Err(Failed::For(why)) => return Err(why),
+            Err(Failed::ForNow(_)) => {}
+        }
+        wait(pause);
+        pause *= 4;
+    }
+    attempt().map_err(|(Failed::For(why) | Failed::ForNow(why))| why)
+}
+
+fn refused(status: u16) -> Failed {
+    match status {
+        401 | 403 => Failed::For(failed(format!(
+            "the registry refuses access: {status} (see its credentials)"
+        ))),
+        408 | 429 | 500..=599 => Failed::ForNow(failed(format!("the registry answers {status}"))),
+        _ => Failed::For(failed(format!("the registry answers {status}"))),
+    }
+}
+
+/// An object as the function it holds, and how far behind its ending is tried.
+fn listed(bucket: &Bucket, object: &Object) -> Option<(usize, Listed)> {
+    let inner = bucket.inner(&object.key)?;
+    let is_ending = |ending: &&str| inner.ends_with(*ending);
+    let rank = ENDINGS.iter().position(|ending| is_ending(&ending))?;
+    let name = FunctionName::new(inner.strip_suffix(ENDINGS[rank])?)?;
+    let modified_secs = seconds_of_iso(&object.modified).unwrap_or(0);
+    let (bytes, version) = (object.bytes, None);
+    Some((
+        rank,
+        Listed {
+            name,
+            bytes,
+            modified_secs,
+            version,
+        },
+    ))
 }
 
 /// Appends a body to what there is of it.
@@ -409,7 +481,21 @@ fn seconds_of(date: &str) -> Option<i64> {
     let year: i64 = words.next()?.parse().ok()?;
     let mut clock = words.next()?.split(':').map(str::parse::<i64>);
     let mut next = || clock.next()?.ok();
-    let (hour, minute, second) = (next()?, next()?, next()?);
+    let clock = (next()?, next()?, next()?);
+    Some(since_1970((year, month, day), clock))
+}
+
+/// `2026-11-28T11:45:00.000Z` in seconds since 1970.
+fn seconds_of_iso(moment: &str) -> Option<i64> {
+    let mut numbers = moment.split(['-', 'T', ':', '.', 'Z']);
+    let mut next = || numbers.next()?.parse::<i64>().ok();
+    let date = (next()?, next()?, next()?);
+    let clock = (next()?, next()?, next()?);
+    Some(since_1970(date, clock))
+}
+
+fn since_1970(date: (i64, i64, i64), (hour, minute, second): (i64, i64, i64)) -> i64 {
+    let (year, month, day) = date;
     // Years from March, as leap days come last then.
     let (year, month) = if month > 2 {
         (year, month - 3)
@@ -418,7 +504,7 @@ fn seconds_of(date: &str) -> Option<i64> {
     };
     let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day;
     let days = days - 719_469;
-    Some(((days * 24 + hour) * 60 + minute) * 60 + second)
+    ((days * 24 + hour) * 60 + minute) * 60 + second
 }
 
 /// Helpers may wait; nobody else does meanwhile.
@@ -440,6 +526,10 @@ mod tests {
         assert_eq!(at("Tue, 29 Feb 2000 00:00:00 GMT"), Some(951_782_400));
         assert_eq!(at("Fri, 21 Nov 2025 05:34:23 GMT"), Some(1_763_703_263));
         assert_eq!(at("yesterday"), None);
+        let at = seconds_of_iso;
+        assert_eq!(at("2025-11-21T05:34:23.000Z"), Some(1_763_703_263));
+        assert_eq!(at("2000-02-29T00:00:00Z"), Some(951_782_400));
+        assert_eq!(at(""), None);
     }
 
     #[test]
