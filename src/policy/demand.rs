@@ -8,7 +8,7 @@
 //! Rejected: a history for each instance (it dies with it, and says more of chance than of calls).
 
 use super::gaps::Gaps;
-use crate::base::Time;
+use crate::base::{Duration, Time};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -94,6 +94,12 @@ impl Demand {
         known.rate
     }
 
+    /// By which age this share of the first sandbox's gaps was over, once enough are known.
+    #[must_use]
+    pub fn first_gaps(&self, share: f64) -> Option<Duration> {
+        self.gaps.first()?.over_by(share)
+    }
+
     fn known_at(&self, level: u32, there_since: Time, now: Time) -> Known {
         let place = usize::min(level.max(1) as usize, LEVELS_MAX) - 1;
         let since = self.since.get(place).copied().unwrap_or(there_since);
@@ -110,7 +116,6 @@ impl Demand {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::Duration;
 
     #[test]
     fn classes_double() {

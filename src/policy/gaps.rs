@@ -29,6 +29,8 @@ const UNIT_SHIFT: u32 = 20;
 const PRIOR_USES: f64 = 0.25;
 /// A stretch is at least this share of the age: shorter ones find accidents of few samples.
 const STRETCH_MIN: f64 = 0.5;
+/// Fewer gaps than this tell nothing of most gaps.
+const SAMPLES_MIN: f64 = 4.0;
 /// Beyond so many uses the old ones begin to fade, so that habits may change.
 const USES_MAX: f64 = 128.0;
 
@@ -85,6 +87,21 @@ impl Gaps {
             }
         }
         best * 1e9 / (1_u64 << UNIT_SHIFT) as f64
+    }
+
+    /// By which age this share of the gaps that were seen was over; none while few were seen.
+    #[must_use]
+    pub fn over_by(&self, share: f64) -> Option<Duration> {
+        if self.sum < SAMPLES_MIN {
+            return None;
+        }
+        let mut seen = 0.0;
+        let last = self.counts.iter().position(|&count| {
+            seen += f64::from(count);
+            seen >= share * self.sum
+        });
+        let nanos = edge(last? + 1) * (1_u64 << UNIT_SHIFT) as f64;
+        Some(Duration::from_nanos(nanos as u64))
     }
 
     /// Until which age the rate is about what it is at this one.
@@ -172,6 +189,15 @@ mod tests {
         let known = after((0..60).map(gap));
         assert!(known.rate(Duration::ZERO) > 10.0);
         assert!(known.rate(Duration::from_secs(1)) < 0.1);
+    }
+
+    #[test]
+    fn most_gaps_are_over_by_the_end_of_their_bin() {
+        let known = after((1..=20).map(|gap| Duration::from_secs(if gap == 7 { 900 } else { 3 })));
+        let by = |share| known.over_by(share).unwrap().as_secs_f64();
+        assert!((3.0..4.0).contains(&by(0.95)), "{}", by(0.95));
+        assert!((900.0..1_200.0).contains(&by(0.96)), "{}", by(0.96));
+        assert_eq!(after([Duration::ZERO; 3].into_iter()).over_by(0.5), None);
     }
 
     #[test]

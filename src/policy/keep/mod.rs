@@ -18,6 +18,7 @@
 //! | name | worth |
 //! |---|---|
 //! | `value` | rate of uses from now on * rebuild cost / memory |
+//! | `layered` | as `value`; each layer gone anyway when most gaps between its uses are over |
 //! | `gdsf` | clock + uses * rebuild cost / memory |
 //! | `landlord` | clock + rebuild cost / memory |
 //! | `lfu` | uses |
@@ -104,6 +105,9 @@ pub trait Policy: Default {
     const HAS_CLOCK: bool = false;
     /// Worth changes while nothing happens but time.
     const DRIFTS: bool = false;
+    /// What a sandbox is made of is kept layer by layer, also where the simulated server would
+    /// else know whole sandboxes only.
+    const LAYERS: bool = false;
 
     /// A call came, whether it can be served or not.
     fn arrived(&mut self, _call: &Use) {}
@@ -164,6 +168,14 @@ macro_rules! policies {
             pub const fn drifts(self) -> bool {
                 match self {
                     $(Self::$name => $name::DRIFTS,)*
+                }
+            }
+
+            /// Whether it keeps layers one by one.
+            #[must_use]
+            pub const fn keeps_layers(self) -> bool {
+                match self {
+                    $(Self::$name => $name::LAYERS,)*
                 }
             }
 
@@ -241,6 +253,7 @@ policies! {
     hist::Hist,
     rand::Rand,
     value::Value,
+    layered::Layered,
 }
 
 impl Default for Evict {

@@ -63,7 +63,7 @@ fn dearer_and_smaller_is_never_worth_less() {
             );
         }
     }
-    for policy in [Evict::Gdsf, Evict::Value] {
+    for policy in [Evict::Gdsf, Evict::Value, Evict::Layered] {
         assert!(used(policy, 3).worth(&dearer) > used(policy, 3).worth(&THING));
         assert!(used(policy, 6).worth(&THING) > used(policy, 1).worth(&THING));
     }

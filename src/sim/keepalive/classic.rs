@@ -21,7 +21,7 @@
 use super::classic_hist::Gaps;
 use super::heap::Heap;
 use super::mersenne::Mersenne;
-use super::report::{Counts, DROP_RETRY_MS, Outcome, Victim};
+use super::report::{Counts, DROP_RETRY_MS, Outcome, Victim, Who};
 use crate::sim::trace::{Arrival, Function};
 use core::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -227,6 +227,8 @@ impl Classic {
             function,
         } = arrival;
         self.victims.clear();
+        self.counts.mem_mb_ms += self.used_mb * (now - self.counts.until_ms);
+        self.counts.until_ms = now;
         self.stop_finished(now);
         self.pool.heapify();
         if self.policy == Policy::Hist {
@@ -494,7 +496,8 @@ impl Classic {
     fn note_victim_at(&mut self, container: u32, priority: f64) {
         let function = self.containers[container as usize].function;
         self.counts.evicted(function as usize);
-        self.victims.push(Victim { function, priority });
+        let who = Who::Function(function);
+        self.victims.push(Victim { who, priority });
     }
 
     /// Out of the middle of the array, rebuilding at once.

@@ -24,6 +24,7 @@ use crate::policy::Evict;
 use classic::{Classic, Edition};
 use own::Own;
 use own::future::Future;
+use own::layers::Layers;
 use report::{Counts, Outcome, Victim};
 use std::sync::Arc;
 
@@ -142,6 +143,15 @@ pub struct Decision {
     pub evicted: Vec<Victim>,
 }
 
+/// What is told of a trace before its first call.
+#[derive(Debug, Clone)]
+pub struct Told<'a> {
+    pub functions: &'a [Function],
+    pub future: Option<Arc<Future>>,
+    /// What sandboxes are made of; without it they are wholes.
+    pub layers: Option<Arc<Layers>>,
+}
+
 /// A cell being simulated.
 #[derive(Debug)]
 pub struct Job {
@@ -153,13 +163,13 @@ pub struct Job {
 }
 
 impl Job {
-    /// Clairvoyant policies must be given the future of the trace that will be played.
-    pub fn new(
-        functions: &[Function],
-        cell: Cell,
-        keep: Keep,
-        future: Option<&Arc<Future>>,
-    ) -> Self {
+    /// Clairvoyant policies must be told the future of the trace that will be played.
+    pub fn new(told: &Told<'_>, cell: Cell, keep: Keep) -> Self {
+        let Told {
+            functions,
+            ref future,
+            ref layers,
+        } = *told;
         let Cell {
             memory_mb,
             seed,
@@ -172,12 +182,13 @@ impl Job {
                 Simulation::Classic(Box::new(model))
             }
             Policy::Own(policy) => {
-                let future = future.filter(|_| cell.policy.is_clairvoyant()).cloned();
-                let model = Own::new(functions, policy, options, memory_mb, seed, future);
+                let future = future.clone().filter(|_| cell.policy.is_clairvoyant());
+                let layers = layers.clone();
+                let model = Own::new(functions, policy, options, memory_mb, seed, future, layers);
                 Simulation::Own(Box::new(model))
             }
             Policy::Bound => {
-                let future = future.expect("the caller asks `is_clairvoyant`");
+                let future = future.as_ref().expect("the caller asks `is_clairvoyant`");
                 Simulation::Bound(future.bound(functions, memory_mb))
             }
         };
@@ -277,7 +288,12 @@ mod tests {
             outcomes: true,
             decisions: true,
         };
-        let mut job = Job::new(&functions, cell, keep, None);
+        let told = Told {
+            functions: &functions,
+            future: None,
+            layers: None,
+        };
+        let mut job = Job::new(&told, cell, keep);
         job.play(
             &[(0.0, 0), (1.0, 1), (30.0, 1)].map(|(t_ms, function)| Arrival { t_ms, function }),
         );
@@ -288,7 +304,7 @@ mod tests {
         assert_eq!(
             evicted(2),
             [Victim {
-                function: 0,
+                who: report::Who::Function(0),
                 priority: 0.0
             }]
         );

@@ -42,8 +42,17 @@ pub const DROP_RETRY_MS: f64 = 1_000.0;
 /// A container that had to go, and what it was thought to be worth.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Victim {
-    pub function: u32,
+    pub who: Who,
     pub priority: f64,
+}
+
+/// What it is that went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// A container of this function.
+    Function(u32),
+    /// A layer that functions share, by its node.
+    Layer(u32),
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -70,6 +79,14 @@ pub struct Counts {
     pub added_ms: f64,
     pub peak_mem_mb: f64,
     pub peak_pool: usize,
+    /// Memory held, times how long.
+    pub mem_mb_ms: f64,
+    /// Until when that is counted.
+    pub until_ms: f64,
+    /// Misses that began from layers which were there.
+    pub layer_starts: u64,
+    /// Layers that went, evicted or expired.
+    pub layer_evictions: u64,
 }
 
 impl Counts {
@@ -81,6 +98,19 @@ impl Counts {
             added_ms: 0.0,
             peak_mem_mb: 0.0,
             peak_pool: 0,
+            mem_mb_ms: 0.0,
+            until_ms: 0.0,
+            layer_starts: 0,
+            layer_evictions: 0,
+        }
+    }
+
+    /// Over the time from zero to the last call.
+    pub fn mean_mem_mb(&self) -> f64 {
+        if self.until_ms > 0.0 {
+            self.mem_mb_ms / self.until_ms
+        } else {
+            0.0
         }
     }
 
@@ -159,6 +189,9 @@ pub struct Summary {
     pub paper_increase: f64,
     /// The largest of any run.
     pub peak_mem_mb: f64,
+    pub mean_mem_mb: f64,
+    pub layer_starts: f64,
+    pub layer_evictions: f64,
     /// What a call waits beyond a warm one.
     pub added_ms: f64,
     pub functions: Vec<FunctionSummary>,
@@ -191,6 +224,9 @@ impl Summary {
             mean.exec_increase += counts.exec_increase(functions) * share;
             mean.paper_increase += counts.paper_increase(functions) * share;
             mean.peak_mem_mb = mean.peak_mem_mb.max(counts.peak_mem_mb);
+            mean.mean_mem_mb += counts.mean_mem_mb() * share;
+            mean.layer_starts += counts.layer_starts as f64 * share;
+            mean.layer_evictions += counts.layer_evictions as f64 * share;
             added_ms += counts.added_ms * share;
             for (mean, counts) in mean.functions.iter_mut().zip(&counts.functions) {
                 mean.hits += counts.hits as f64;

@@ -310,13 +310,32 @@ fn azure_tables_are_refused_with_file_line_and_reason() {
         error.contains("app_memory_percentiles.anon.d01.csv: line 2: `much`"),
         "{error}"
     );
+}
+
+#[test]
+fn an_azure_directory_without_tables_or_calls_is_refused_with_the_remedy() {
     let empty = Scratch::directory("azure-empty", &[]);
-    assert!(
-        open(&empty.0)
-            .unwrap_err()
-            .to_string()
-            .contains("is a directory without")
-    );
+    let error = open(&empty.0).unwrap_err();
+    assert!(error.why().contains("is a directory without"), "{error}");
+    assert_ne!(error.remedy(), "correct the trace", "{error}");
+    let header = joined(|minute| minute as u32);
+    let header = format!("HashOwner,HashApp,HashFunction,Trigger{header}\n");
+    let silent = format!("{header}o,p,f,http{}\n", minutes(&[]));
+    for (name, table) in [("azure-silent", silent), ("azure-no-rows", header)] {
+        let directory = azure(name, "300");
+        for day in ["d01", "d02"] {
+            let file = format!("invocations_per_function_md.anon.{day}.csv");
+            std::fs::write(directory.0.join(file), &table).unwrap();
+        }
+        let read = open(&directory.0).and_then(|mut reader| reader.read_to_end());
+        let error = read.unwrap_err();
+        assert!(
+            error.why().contains("without a single call"),
+            "{name}: {error}"
+        );
+        assert_eq!(error.path(), directory.0, "{name}");
+        assert_ne!(error.remedy(), "correct the trace", "{name}: {error}");
+    }
 }
 
 #[test]

@@ -8,9 +8,11 @@ use super::{bad_trace, far, numbers, trace_argument};
 use crate::cli::definition::{Context, Verb, flag};
 use crate::cli::failure::Failure;
 use crate::cli::output::{Done, Progress, tell};
-use crate::sim::keepalive::own::{self, future::Future};
+use crate::sim::keepalive::own;
+use crate::sim::keepalive::own::future::Future;
+use crate::sim::keepalive::own::layers::{Layers, RUNTIME_SHARE_PERCENT};
 use crate::sim::keepalive::report::Summary;
-use crate::sim::keepalive::{Cell, Job, Keep, Model, Policy};
+use crate::sim::keepalive::{Cell, Job, Keep, Model, Policy, Told};
 use crate::sim::sweep;
 use crate::sim::trace::{self, Function, Header, Reader};
 use clap::builder::ValueHint;
@@ -66,8 +68,10 @@ const LONG_ABOUT: &str = "Simulate one server whose memory does not hold every c
     The model `own` is a server without the known faults of those: it asks whether memory can be \
     made free before anybody goes and frees no more than is needed, and what has lived too long \
     gives its memory back. Its policies are the live worker's. VALUE keeps by the saving expected \
-    from the gaps between uses; ORACLE knows the calls to come; BOUND is what no policy that \
-    starts on demand can go below.\n\n\
+    from the gaps between uses; LAYERED keeps a function's own state, the packages below it and \
+    the runtime below those each for its own time, and starts from what is left; ORACLE knows the \
+    calls to come; BOUND is what no policy that starts whole sandboxes on demand can go \
+    below.\n\n\
     Added latency counts what callers wait beyond a warm call: a start costs its length, a \
     dropped call a second (after which the caller comes again) and a start.";
 
@@ -95,7 +99,7 @@ fn seeds() -> [Arg; 3] {
     ]
 }
 
-fn wishes() -> [Arg; 6] {
+fn wishes() -> [Arg; 8] {
     let file = |name, value, help| {
         Arg::new(name)
             .long(name)
@@ -109,6 +113,18 @@ fn wishes() -> [Arg; 6] {
             "wait",
             "Model `own`: a call waits for a busy container that is free before a new one",
         ),
+        flag(
+            "layers",
+            "Model `own`: layers are kept under every policy, as LAYERED keeps them",
+        ),
+        Arg::new("runtime-share")
+            .long("runtime-share")
+            .value_name("PERCENT")
+            .value_parser(value_parser!(u32).range(0..=100))
+            .help(
+                "Model `own`, functions without packages: how much of the shortest start and of \
+                 the smallest memory is the shared runtime's [50]",
+            ),
         flag("per-function", "Add the counts of each function"),
         flag("explain", "Print each decision before the figures"),
         flag(
@@ -134,6 +150,7 @@ struct Wanted {
     threads: usize,
     keep: Keep,
     options: own::Options,
+    runtime_share: f64,
 }
 
 fn run(matches: &ArgMatches, context: &Context) -> Done {
@@ -178,7 +195,14 @@ fn understand(matches: &ArgMatches) -> Result<Wanted, Failure> {
         },
         options: own::Options {
             wait: matches.get_flag("wait"),
+            layers: matches.get_flag("layers"),
         },
+        runtime_share: f64::from(
+            matches
+                .get_one("runtime-share")
+                .copied()
+                .unwrap_or(RUNTIME_SHARE_PERCENT),
+        ) / 100.0,
     })
 }
 
@@ -242,6 +266,16 @@ impl Wanted {
         read.map(Some).map_err(|error| bad_trace(&error))
     }
 
+    /// What sandboxes are made of, where a policy asks.
+    fn layers(&self, header: &Header) -> Option<Arc<Layers>> {
+        let keeps = |policy: &Policy| match policy {
+            Policy::Own(policy) => policy.keeps_layers(self.options),
+            Policy::Classic(..) | Policy::Bound => false,
+        };
+        let wanted = self.policies.iter().any(keeps);
+        wanted.then(|| Arc::new(Layers::of(header, self.runtime_share)))
+    }
+
     fn runs_of(&self, policy: Policy) -> usize {
         if policy.has_dice() { self.runs } else { 1 }
     }
@@ -249,8 +283,12 @@ impl Wanted {
 
 fn simulate(wanted: &Wanted, mut reader: Reader, outputs: &mut Outputs, context: &Context) -> Done {
     let functions = reader.header().functions.clone();
-    let future = wanted.future(reader.path())?;
-    let job = |cell| Job::new(&functions, cell, wanted.keep, future.as_ref());
+    let told = Told {
+        functions: &functions,
+        future: wanted.future(reader.path())?,
+        layers: wanted.layers(reader.header()),
+    };
+    let job = |cell| Job::new(&told, cell, wanted.keep);
     let mut jobs: Vec<Job> = wanted.cells().into_iter().map(job).collect();
     let mut progress = Progress::start(context.quiet);
     let count = jobs.len();
@@ -291,12 +329,17 @@ fn explain(wanted: &Wanted, path: &Path, outputs: &mut Outputs) -> Done {
     for cell in wanted.cells() {
         let mut reader = trace::open(path).map_err(|error| bad_trace(&error))?;
         let functions = reader.header().functions.clone();
-        let mut jobs = [Job::new(&functions, cell, wanted.keep, future.as_ref())];
+        let told = Told {
+            functions: &functions,
+            future: future.clone(),
+            layers: wanted.layers(reader.header()),
+        };
+        let mut jobs = [Job::new(&told, cell, wanted.keep)];
         let mut printed = outputs.heading(path, cell);
         let played = sweep::run(&mut reader, &mut jobs, 1, |_, jobs| {
             let decisions = jobs[0].take_decisions();
             if printed.is_ok() {
-                printed = outputs.decisions(&functions, &decisions);
+                printed = outputs.decisions(&told, &decisions);
             }
         });
         played.map_err(|error| bad_trace(&error))?;

@@ -8,8 +8,8 @@ use crate::cli::definition::Context;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Done, print};
 use crate::cli::plot::{Axis, Figure, Panel, Scale, Series};
-use crate::sim::keepalive::report::{FunctionSummary, Summary};
-use crate::sim::keepalive::{Cell, Decision};
+use crate::sim::keepalive::report::{FunctionSummary, Summary, Who};
+use crate::sim::keepalive::{Cell, Decision, Told};
 use crate::sim::trace::Function;
 use clap::ArgMatches;
 use serde_json::{Map, Value, json};
@@ -124,12 +124,12 @@ impl Outputs {
     }
 
     /// A line a decision.
-    pub fn decisions(&self, functions: &[Function], decisions: &[Decision]) -> Done {
+    pub fn decisions(&self, told: &Told<'_>, decisions: &[Decision]) -> Done {
         let mut lines = String::new();
         for decision in decisions {
             match self.style {
-                Style::Table => lines.push_str(&decision_text(functions, decision)),
-                Style::Json => lines.push_str(&decision_json(functions, decision).to_string()),
+                Style::Table => lines.push_str(&decision_text(told, decision)),
+                Style::Json => lines.push_str(&decision_json(told, decision).to_string()),
             }
             lines.push('\n');
         }
@@ -173,6 +173,9 @@ impl Outputs {
             "cold_percent": numbers::json(summary.cold_percent()),
             "dropped_percent": numbers::json(summary.dropped_percent()),
             "added_ms": numbers::json(summary.added_ms),
+            "mean_mem_mb": numbers::json(summary.mean_mem_mb),
+            "layer_starts": numbers::json(summary.layer_starts),
+            "layer_evictions": numbers::json(summary.layer_evictions),
             "runs": summary.runs,
         });
         if self.per_function {
@@ -251,12 +254,12 @@ impl Outputs {
 }
 
 const TABLE_HEAD: &str = "POLICY        MEM_MB       CALLS    COLD%  DROPPED%   EVICTIONS   \
-    ADDED_MS    EXEC+%    PEAK_MB";
+    ADDED_MS    EXEC+%    PEAK_MB    MEAN_MB";
 
 fn table_line(row: &Row<'_>) -> String {
     let summary = &row.summary;
     format!(
-        "{:10} {:>9} {:>11.0} {:>8.3} {:>9.3} {:>11.0} {:>10.2} {:>9.2} {:>10.0}\n",
+        "{:10} {:>9} {:>11.0} {:>8.3} {:>9.3} {:>11.0} {:>10.2} {:>9.2} {:>10.0} {:>10.0}\n",
         row.cell.policy.name(),
         numbers::plain(row.cell.memory_mb),
         summary.invocations,
@@ -266,6 +269,7 @@ fn table_line(row: &Row<'_>) -> String {
         summary.added_ms,
         summary.exec_increase * 100.0,
         summary.peak_mem_mb,
+        summary.mean_mem_mb,
     )
 }
 
@@ -287,13 +291,28 @@ fn function_line(function: &Function, counts: &FunctionSummary) -> String {
     )
 }
 
-fn decision_text(functions: &[Function], decision: &Decision) -> String {
+fn name_of<'a>(told: &'a Told<'_>, who: Who) -> &'a str {
+    match who {
+        Who::Function(function) => &told.functions[function as usize].name,
+        Who::Layer(node) => told.layers.as_ref().map_or("", |layers| layers.name(node)),
+    }
+}
+
+fn went(told: &Told<'_>, who: Who) -> String {
+    let name = name_of(told, who);
+    match who {
+        Who::Function(_) => name.to_owned(),
+        Who::Layer(_) => format!("the layer {name}"),
+    }
+}
+
+fn decision_text(told: &Told<'_>, decision: &Decision) -> String {
     let Decision {
         arrival,
         outcome,
         evicted,
     } = decision;
-    let name = |function: u32| functions[function as usize].name.as_str();
+    let name = |function: u32| told.functions[function as usize].name.as_str();
     let mut text = format!(
         "{} {} {}",
         arrival.t_ms,
@@ -303,21 +322,27 @@ fn decision_text(functions: &[Function], decision: &Decision) -> String {
     for (index, victim) in evicted.iter().enumerate() {
         let joint = if index == 0 { "; evicts" } else { "," };
         let worth = format!(" (worth {})", victim.priority);
-        text.extend([joint, " ", name(victim.function), &worth]);
+        text.extend([joint, " ", &went(told, victim.who), &worth]);
     }
     text
 }
 
-fn decision_json(functions: &[Function], decision: &Decision) -> Value {
+fn decision_json(told: &Told<'_>, decision: &Decision) -> Value {
     let Decision {
         arrival,
         outcome,
         evicted,
     } = decision;
-    let name = |function: u32| functions[function as usize].name.as_str();
+    let name = |function: u32| told.functions[function as usize].name.as_str();
     let evicted: Vec<Value> = evicted
         .iter()
-        .map(|victim| json!({"function": name(victim.function), "worth": victim.priority}))
+        .map(|victim| {
+            let what = match victim.who {
+                Who::Function(_) => "function",
+                Who::Layer(_) => "layer",
+            };
+            json!({what: name_of(told, victim.who), "worth": victim.priority})
+        })
         .collect();
     json!({
         "t_ms": numbers::json(arrival.t_ms),
@@ -426,16 +451,18 @@ mod tests {
             outcome: Outcome::Missed,
             evicted: [7.0, 8.5]
                 .map(|priority| Victim {
-                    function: 0,
+                    who: Who::Function(0),
                     priority,
                 })
                 .to_vec(),
         };
-        let text = decision_text(&functions, &decision);
+        let told = Told {
+            functions: &functions,
+            future: None,
+            layers: None,
+        };
+        let text = decision_text(&told, &decision);
         assert_eq!(text, "2.5 b miss; evicts a (worth 7), a (worth 8.5)");
-        assert_eq!(
-            decision_json(&functions, &decision)["evicted"][1]["worth"],
-            8.5
-        );
+        assert_eq!(decision_json(&told, &decision)["evicted"][1]["worth"], 8.5);
     }
 }

@@ -16,10 +16,14 @@
 //! needed only when more calls overlap. Each depth of the stack therefore has a history of its own
 //! (`policy::demand`), and the bottom is what a function would lose.
 //!
+//! A server may know sandboxes as wholes, or as stacks of [`layers`] of which the lower ones are
+//! shared: then what is left of a stack is where the next start begins.
+//!
 //! Who goes first is not decided here: the order is that of `policy::keep`, the very code by which
 //! the live worker evicts, or of the future itself ([`future`]).
 
 pub mod future;
+pub mod layers;
 #[cfg(test)]
 mod tests;
 mod victims;
@@ -31,6 +35,7 @@ use crate::policy::keep::{History, Thing, Use};
 use crate::sim::trace::{Arrival, Function};
 use core::cmp::Reverse;
 use future::{Cursor, Future};
+use layers::{Kept, Layers};
 use std::collections::BinaryHeap;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -60,6 +65,15 @@ impl Policy {
         }
     }
 
+    /// Whether sandboxes are stacks of layers under it. What is known of the future is about whole
+    /// sandboxes.
+    pub const fn keeps_layers(self, options: Options) -> bool {
+        match self {
+            Self::Live(evict) => evict.keeps_layers() || options.layers,
+            Self::Oracle => false,
+        }
+    }
+
     /// The oracle's order is its own: the history that it has beside it is never asked.
     const fn evict(self) -> Evict {
         match self {
@@ -74,6 +88,8 @@ impl Policy {
 pub struct Options {
     /// A call waits for a busy container of its function that will be free sooner than a new one.
     pub wait: bool,
+    /// Layers are kept under every policy of the live evictor, not only where it asks for that.
+    pub layers: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -91,7 +107,11 @@ type ContainerKey = Key<Container>;
 
 #[derive(Debug)]
 struct Served {
+    /// Its own, layers below it not counted.
     mem_mb: f64,
+    /// Its own, from the layer that it stands on.
+    own_ms: f64,
+    /// From nothing.
     start_ms: f64,
     run_ms: f64,
     busy: Vec<ContainerKey>,
@@ -109,6 +129,8 @@ enum Event {
     Finished(ContainerKey),
     Expired(ContainerKey),
     Prewarm(u32),
+    /// Nobody stood on this layer any more, a while ago.
+    Bared(u32),
 }
 
 /// One server under one policy with one size of memory.
@@ -122,6 +144,9 @@ pub struct Own {
     clock: f64,
     functions: Vec<Served>,
     containers: Slab<Container>,
+    layers: Arc<Layers>,
+    /// By node of the layers.
+    kept: Vec<Kept>,
     /// Bits of the time (never negative), order of scheduling, event.
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     scheduled: u64,
@@ -141,11 +166,14 @@ impl Own {
         memory_mb: f64,
         seed: u64,
         future: Option<Arc<Future>>,
+        layers: Option<Arc<Layers>>,
     ) -> Self {
         assert!(
             future.is_some() || policy != Policy::Oracle,
             "the oracle is told the future"
         );
+        let layers = layers.filter(|_| policy.keeps_layers(options));
+        let layers = layers.unwrap_or_else(|| Arc::new(Layers::none(functions)));
         Self {
             policy,
             options,
@@ -155,8 +183,13 @@ impl Own {
             clock: 0.0,
             functions: functions
                 .iter()
-                .map(|function| Served::new(function, policy))
+                .enumerate()
+                .map(|(at, function)| Served::new(function, policy, layers.stand(at as u32)))
                 .collect(),
+            kept: (0..layers.len())
+                .map(|_| Kept::absent(policy.evict()))
+                .collect(),
+            layers,
             containers: Slab::new(CONTAINERS_MAX),
             events: BinaryHeap::new(),
             scheduled: 0,
@@ -200,17 +233,22 @@ impl Own {
 
     fn serve(&mut self, function: u32, now: f64) -> (Outcome, f64) {
         let Served {
-            start_ms, run_ms, ..
+            start_ms,
+            own_ms,
+            run_ms,
+            ..
         } = self.functions[function as usize];
         if let Some(container) = self.functions[function as usize].idle.back().copied() {
             self.occupy(container, now, run_ms);
             return (Outcome::Hit, 0.0);
         }
-        if let Some(waited) = self.wait(function, now, start_ms) {
+        let missing = self.missing(function);
+        let takes_ms = own_ms + missing.start_ms;
+        if let Some(waited) = self.wait(function, now, takes_ms) {
             return (Outcome::Hit, waited);
         }
-        let mem_mb = self.functions[function as usize].mem_mb;
-        if !self.make_room(mem_mb, now) {
+        self.want_stack(function, now);
+        if !self.make_room(function, now) {
             return match self.wait(function, now, f64::INFINITY) {
                 Some(waited) => (Outcome::Hit, waited),
                 None => (Outcome::Dropped, DROP_RETRY_MS + start_ms),
@@ -219,8 +257,9 @@ impl Own {
         let Some(container) = self.add(function, now) else {
             return (Outcome::Dropped, DROP_RETRY_MS + start_ms);
         };
-        self.occupy(container, now, start_ms + run_ms);
-        (Outcome::Missed, start_ms)
+        self.counts.layer_starts += u64::from(missing.some_there);
+        self.occupy(container, now, takes_ms + run_ms);
+        (Outcome::Missed, takes_ms)
     }
 
     /// Waits for the busy container that is free first, if that is within `patience_ms`, and if
@@ -264,12 +303,21 @@ impl Own {
                 break;
             }
             self.events.pop();
+            self.held_until(at);
             match event {
                 Event::Finished(key) => self.finished(key, at),
                 Event::Expired(key) => self.expired(key, at),
                 Event::Prewarm(function) => self.prewarm(function, at),
+                Event::Bared(node) => self.bared(node, at),
             }
         }
+        self.held_until(now);
+    }
+
+    /// Memory was held until now as it is.
+    fn held_until(&mut self, now: f64) {
+        self.counts.mem_mb_ms += self.used_mb * (now - self.counts.until_ms);
+        self.counts.until_ms = now;
     }
 
     fn finished(&mut self, key: ContainerKey, now: f64) {
@@ -291,6 +339,7 @@ impl Own {
         let busy = served.busy.len() as u32;
         served.history.released(busy, time(now));
         self.busy_mb -= served.mem_mb;
+        self.hold_stack(function, false);
         self.set_idle(key, function, now);
     }
 
@@ -334,7 +383,7 @@ impl Own {
             return self.schedule(ends_ms, Event::Expired(key));
         }
         self.counts.evicted(function as usize);
-        self.remove(key);
+        self.remove(key, now);
         let served = &self.functions[function as usize];
         let after = served.history.stay().ready_after;
         if let Some(after) = after.filter(|_| served.idle.is_empty() && served.busy.is_empty()) {
@@ -349,7 +398,8 @@ impl Own {
     fn prewarm(&mut self, function: u32, now: f64) {
         let served = &self.functions[function as usize];
         let is_there = !served.idle.is_empty() || !served.busy.is_empty();
-        if is_there || self.used_mb + served.mem_mb > self.memory_mb {
+        let needs_mb = served.mem_mb + self.missing(function).mem_mb;
+        if is_there || self.used_mb + needs_mb > self.memory_mb {
             return;
         }
         if let Some(key) = self.add(function, now) {
@@ -368,6 +418,7 @@ impl Own {
         };
         let key = self.containers.insert(container).ok()?;
         self.used_mb += self.functions[function as usize].mem_mb;
+        self.step_on(self.layers.stand(function).node);
         self.counts.peak_mem_mb = self.counts.peak_mem_mb.max(self.used_mb);
         self.counts.peak_pool = self.counts.peak_pool.max(self.containers.len());
         Some(key)
@@ -386,6 +437,7 @@ impl Own {
         container.busy_at = Some(served.busy.len());
         served.busy.push(key);
         self.busy_mb += served.mem_mb;
+        self.hold_stack(function, true);
         self.counts.exec_ms += run_ms;
         self.schedule(now + run_ms, Event::Finished(key));
         self.used(function, now);
@@ -416,7 +468,7 @@ impl Own {
     }
 
     /// An idle container is no more.
-    fn remove(&mut self, key: ContainerKey) {
+    fn remove(&mut self, key: ContainerKey, now: f64) {
         let container = self
             .containers
             .remove(key)
@@ -430,14 +482,16 @@ impl Own {
         let left = served.idle.len() + served.busy.len();
         served.history.lost(left as u32);
         self.used_mb -= served.mem_mb;
+        self.step_off(self.layers.stand(function).node, now);
         self.perhaps_unlist(function);
     }
 }
 
 impl Served {
-    fn new(function: &Function, policy: Policy) -> Self {
+    fn new(function: &Function, policy: Policy, stand: layers::Stand) -> Self {
         Self {
-            mem_mb: function.mem_mb,
+            mem_mb: stand.mem_mb,
+            own_ms: stand.start_ms,
             start_ms: f64::max(function.cold_ms - function.warm_ms, 0.0),
             run_ms: function.warm_ms,
             busy: Vec::new(),
@@ -452,7 +506,7 @@ impl Served {
     /// As the live evictor sees it: the one idle for longest, `taken` of them gone.
     fn thing(&self, taken: usize, idle_since_ms: f64, now: f64, name: u64) -> Thing {
         Thing {
-            rebuild: Duration::from_secs_f64(self.start_ms / 1e3),
+            rebuild: Duration::from_secs_f64(self.own_ms / 1e3),
             memory: Bytes::new((self.mem_mb * (1 << 20) as f64) as u64),
             level: (self.busy.len() + self.idle.len() - taken) as u32,
             last_use: time(idle_since_ms),
