@@ -12,6 +12,7 @@ mod records;
 mod registry;
 mod requests;
 mod rig;
+mod tls;
 mod trees;
 mod uploads;
 mod web;

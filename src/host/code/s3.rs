@@ -75,15 +75,12 @@ impl Bucket {
         if !prefix.is_empty() {
             prefix.push(b'/');
         }
-        let (origin, root) = match endpoint {
-            Some(endpoint) => {
-                let origin = endpoint.trim_end_matches('/').to_owned();
-                (origin, format!("/{}/", encoded(bucket, false)))
-            }
-            None => {
-                let origin = format!("https://{bucket}.s3.{region}.amazonaws.com");
-                (origin, "/".to_owned())
-            }
+        let (origin, root) = if let Some(endpoint) = endpoint {
+            let origin = endpoint.trim_end_matches('/').to_owned();
+            (origin, format!("/{}/", encoded(bucket, false)))
+        } else {
+            let origin = format!("https://{bucket}.s3.{region}.amazonaws.com");
+            (origin, "/".to_owned())
         };
         let host = origin
             .split_once("://")

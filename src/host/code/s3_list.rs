@@ -35,11 +35,11 @@ pub(super) fn page(xml: &str) -> Option<Page> {
         });
     }
     let is_cut = text(result, "IsTruncated").is_some_and(|text| text == "true");
-    let next = match is_cut {
+    let mut next = None;
+    if is_cut {
         // Without it the rest could not be had, and half a list is no list.
-        true => Some(text(result, "NextContinuationToken")?),
-        false => None,
-    };
+        next = Some(text(result, "NextContinuationToken")?);
+    }
     Some(Page { objects, next })
 }
 

@@ -401,7 +401,7 @@ fn refused(status: u16) -> Failed {
 fn listed(bucket: &Bucket, object: &Object) -> Option<(usize, Listed)> {
     let inner = bucket.inner(&object.key)?;
     let is_ending = |ending: &&str| inner.ends_with(*ending);
-    let rank = ENDINGS.iter().position(|ending| is_ending(&ending))?;
+    let rank = ENDINGS.iter().position(is_ending)?;
     let name = FunctionName::new(inner.strip_suffix(ENDINGS[rank])?)?;
     let modified_secs = seconds_of_iso(&object.modified).unwrap_or(0);
     let (bytes, version) = (object.bytes, None);
@@ -445,17 +445,61 @@ fn unreached(error: &ureq::Error) -> Failed {
     let why = match error {
         ureq::Error::Timeout(_) => "the registry does not answer in time",
         ureq::Error::HostNotFound => "the registry's host is not known",
+        error if is_of_trust(error) => untrusted(&error.to_string()),
         ureq::Error::Io(_) | ureq::Error::ConnectionFailed => "the registry cannot be reached",
-        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => "the registry cannot be trusted (TLS)",
         _ => "the registry does not answer as it should",
     };
     log::debug!("{why}: {error}");
     match error {
-        ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::BadUri(_) => {
-            Failed::For(failed(why))
-        }
+        ureq::Error::BadUri(_) => Failed::For(failed(why)),
+        error if is_of_trust(error) => Failed::For(failed(why)),
         _ => Failed::ForNow(failed(why)),
     }
+}
+
+/// TLS came to nothing, and would do so again. What is wrong with a certificate comes as an error
+/// of the connection.
+fn is_of_trust(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => true,
+        ureq::Error::Io(error) => error.kind() == io::ErrorKind::InvalidData,
+        _ => false,
+    }
+}
+
+/// What rustls says of a server that it does not trust, in words without names.
+fn untrusted(said: &str) -> &'static str {
+    let roots = std::env::var_os("SSL_CERT_FILE");
+    if roots.is_some_and(|roots| File::open(roots).is_err()) {
+        return "the registry cannot be trusted: the file of authorities that SSL_CERT_FILE names \
+                cannot be read";
+    }
+    let reasons = [
+        (
+            "UnknownIssuer",
+            "the registry cannot be trusted: its certificate is of an authority that is not known \
+             here (SSL_CERT_FILE names a file with those that are)",
+        ),
+        (
+            "No CA certificates",
+            "the registry cannot be trusted: no authority is known here (install ca-certificates, \
+             or let SSL_CERT_FILE name a file of some)",
+        ),
+        (
+            "not valid for name",
+            "the registry cannot be trusted: its certificate is for another name",
+        ),
+        (
+            "NotValidForName",
+            "the registry cannot be trusted: its certificate is for another name",
+        ),
+        (
+            "xpired",
+            "the registry cannot be trusted: its certificate has expired",
+        ),
+    ];
+    let found = reasons.iter().find(|(word, _)| said.contains(word));
+    found.map_or("the registry cannot be trusted (TLS)", |(_, why)| why)
 }
 
 /// Does the part that was sent begin where ours ends?
