@@ -391,3 +391,19 @@ fn unseen_calls_are_served_better_than_by_any_published_tree() {
         assert!(left < *published, "{row}: {published}");
     }
 }
+
+#[test]
+fn the_shipped_tree_is_made_from_the_shipped_list() {
+    let scratch = Scratch::new();
+    let etc = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("etc");
+    let list = etc.join("popular.json");
+    let text = std::fs::read_to_string(&list).unwrap();
+    let nodes = serde_json::from_str::<Value>(&text).unwrap()["nodes"].to_string();
+    let list = list.to_str().unwrap();
+    fit(&scratch, &[list, "--nodes", &nodes, "-o", "tree.json"]);
+    let made = std::fs::read_to_string(scratch.path("tree.json")).unwrap();
+    let shipped = std::fs::read_to_string(etc.join("olworker/tree.json")).unwrap();
+    assert_eq!(made, shipped, "scripts/default-tree makes it anew");
+    // Versions change, and what comes along with them: only names that functions ask for.
+    assert!(!shipped.contains("==") && shipped.contains("\"pandas\""));
+}
