@@ -236,8 +236,8 @@ pub fn settings(image: &Image) -> Result<FunctionSettings, Bad> {
         (None, None) => Ok(FunctionSettings::default()),
     };
     let settings = settings.map_err(|all| Bad::Archive(all.join("; ")))?;
-    check_entry(image, &settings)?;
-    Requirements::of(&image.path)?;
+    let requirements = Requirements::of(&image.path)?;
+    check_entry(image, &settings, &requirements)?;
     Ok(settings)
 }
 
@@ -260,22 +260,28 @@ fn settings_text(image: &Image, name: &str) -> Result<Option<String>, Bad> {
 /// What is looked for where no file is named, as the runtime does.
 const ENTRY_FILES: [&str; 3] = ["f.py", "app.py", "main.py"];
 
+fn set<'a>(settings: &'a FunctionSettings, name: &str) -> Option<&'a str> {
+    let value = settings.environment.get(name)?;
+    (!value.is_empty()).then_some(value.as_str())
+}
+
+/// What OL_WSGI_ENTRY or OL_ASGI_ENTRY names.
+fn application(settings: &FunctionSettings) -> Option<&str> {
+    set(settings, "OL_WSGI_ENTRY").or(set(settings, "OL_ASGI_ENTRY"))
+}
+
 /// The files that a call may begin with, below the image; the first that is there is it. The
 /// runtime's `handler` reads the names the same way.
 fn entry_files(settings: &FunctionSettings) -> Vec<String> {
-    let set = |name: &str| {
-        let value = settings.environment.get(name);
-        value.filter(|value| !value.is_empty())
-    };
     let file = |module: &str| {
         let module = module.strip_suffix(".py").unwrap_or(module);
         format!("{}.py", module.replace('.', "/"))
     };
-    let unnamed = match set("OL_ENTRY_FILE") {
-        Some(named) => vec![named.clone()],
+    let unnamed = match set(settings, "OL_ENTRY_FILE") {
+        Some(named) => vec![named.to_owned()],
         None => ENTRY_FILES.map(str::to_owned).to_vec(),
     };
-    let Some(entry) = set("OL_WSGI_ENTRY").or(set("OL_ASGI_ENTRY")) else {
+    let Some(entry) = application(settings) else {
         return unnamed;
     };
     match entry.split_once(':') {
@@ -301,10 +307,34 @@ fn entry_file(image: &Path, settings: &FunctionSettings) -> String {
     files.swap_remove(found.unwrap_or(0))
 }
 
-fn check_entry(image: &Image, settings: &FunctionSettings) -> Result<(), Bad> {
+/// A module that a package may bring: `module:name`, which the runtime imports from wherever it is.
+/// Which modules a package brings is only known once it is installed.
+fn module_elsewhere(settings: &FunctionSettings) -> Option<&str> {
+    let (module, _) = application(settings)?.split_once(':')?;
+    let is_file = Path::new(module)
+        .extension()
+        .is_some_and(|ending| ending == "py");
+    (!module.is_empty() && !is_file).then_some(module)
+}
+
+fn check_entry(
+    image: &Image,
+    settings: &FunctionSettings,
+    requirements: &Requirements,
+) -> Result<(), Bad> {
     let entries = entry_files(settings);
     if entries.iter().any(|entry| is_there(&image.path, entry)) {
         return Ok(());
+    }
+    if let Some(module) = module_elsewhere(settings) {
+        if !requirements.is_empty() {
+            return Ok(());
+        }
+        let files = entries.join(" or ");
+        return Err(Bad::Archive(format!(
+            "no entry: {files} is missing, and no package is asked for that could bring {module} \
+             (name it in requirements.txt)"
+        )));
     }
     Err(Bad::Archive(format!(
         "no entry file: {} is missing (name another with OL_ENTRY_FILE in [environment], {})",

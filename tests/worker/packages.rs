@@ -63,6 +63,39 @@ fn alpha(wheels: &Path, version: &str) -> String {
     .write(wheels)
 }
 
+fn an_application_may_come_from_a_package(back_end: &str) {
+    let Some(bed) = Bed::new("brought", back_end, &[]) else {
+        return;
+    };
+    let code = "def app(environ, start_response):\n    start_response('200 OK', [])\n    \
+                return [b'from the package']\n";
+    let files = [
+        ("site_of_alpha/__init__.py", ""),
+        ("site_of_alpha/web.py", code),
+    ];
+    Wheel::new("alpha", "1.0", &files).write(&bed.wheels);
+    let settings = |module: &str| format!("[environment]\nOL_WSGI_ENTRY = \"{module}:app\"\n");
+    let put = |name: &str, module: &str, asked: &str| {
+        let settings = settings(module);
+        let files = [("ol.toml", settings.as_str()), ("requirements.txt", asked)];
+        bed.worker.put_directory(name, &files);
+        bed.worker.call(name, "")
+    };
+    let answer = put("good", "site_of_alpha.web", "alpha\n");
+    assert_eq!(answer.text(), "from the package", "{}", bed.worker.log());
+    // Nobody brings it: at once where that is certain, else with the first call.
+    let answer = put("bad", "site_of_alpha.web", "# nothing\n");
+    assert_eq!(answer.code(), "bad-function", "{}", answer.text());
+    assert!(
+        answer.text().contains("could bring site_of_alpha.web"),
+        "{}",
+        answer.text()
+    );
+    let answer = put("other", "site_of_beta.web", "alpha\n");
+    assert_eq!(answer.code(), "import-failed", "{}", answer.text());
+    assert!(answer.text().contains("site_of_beta"), "{}", answer.text());
+}
+
 const ALPHA: &str = "import alpha\ndef f(event):\n    import alpha.deep\n    \
                      return [alpha.version, alpha.deep.version]\n";
 
@@ -278,6 +311,7 @@ fn many_at_once_share_what_they_need(back_end: &str) {
 
 on_both!(
     versions_live_side_by_side,
+    an_application_may_come_from_a_package,
     only_what_was_asked_for_can_be_imported,
     what_cannot_be_installed_says_why,
     many_at_once_share_what_they_need,

@@ -67,6 +67,7 @@ fn pages(
         let page = Man::new(command.clone())
             .title(full.to_uppercase())
             .section(section)
+            .source(concat!("olworker ", env!("CARGO_PKG_VERSION")))
             .manual("olworker");
         let mut text = Vec::new();
         page.render(&mut text)?;
@@ -128,6 +129,83 @@ fn entry(page: &mut Roff, key: &Key, defaults: &mut Config) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
+
+    /// All pages by their names, as they are written.
+    fn written() -> BTreeMap<String, String> {
+        let name = format!("ol-man-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir_all(&directory).unwrap();
+        let mut names = Vec::new();
+        for (program, section) in [(definition::ol(), "1"), (definition::olworker(), "8")] {
+            pages(&program, section, &directory, &mut names).unwrap();
+        }
+        let read = |name: String| {
+            let text = fs::read_to_string(directory.join(&name)).unwrap();
+            // As it is read: dashes are dashes, fonts are nothing.
+            let marks = [("\\-", "-"), ("\\*(Aq", "'"), ("\\\\", "\\")];
+            let fonts = ["\\fB", "\\fI", "\\fR", "\\&"].map(|font| (font, ""));
+            let read = |text: String, (from, to): (&str, &str)| text.replace(from, to);
+            (name, fonts.into_iter().chain(marks).fold(text, read))
+        };
+        let read = names.into_iter().map(read).collect();
+        fs::remove_dir_all(&directory).unwrap();
+        read
+    }
+
+    /// What a page must say of a verb: what it does, and each of its options and arguments.
+    fn words_of(command: &Command) -> Vec<String> {
+        let mut words = vec![command.get_about().unwrap().to_string()];
+        for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+            words.extend(arg.get_long().map(|long| format!("--{long}")));
+            words.extend(arg.get_short().map(|short| format!("-{short}")));
+            if arg.is_positional() {
+                words.extend(
+                    arg.get_value_names()
+                        .unwrap_or_default()
+                        .iter()
+                        .map(ToString::to_string),
+                );
+            }
+            let help = arg.get_long_help().or(arg.get_help());
+            let first = help.map(|help| help.to_string().lines().next().unwrap_or("").to_owned());
+            words.extend(first);
+        }
+        words
+    }
+
+    #[test]
+    fn each_verb_has_a_page_that_tells_all_its_options() {
+        let mut written = written();
+        let programs = [
+            (definition::ol(), definition::OL, "1"),
+            (definition::olworker(), definition::OLWORKER, "8"),
+        ];
+        for (program, verbs, section) in programs {
+            let mut program = program;
+            program.build();
+            for verb in verbs {
+                let name = (verb.command)().get_name().to_owned();
+                let named = program.find_subcommand(&name);
+                let mut open = vec![(format!("{}-{name}", program.get_name()), named.unwrap())];
+                while let Some((full, command)) = open.pop() {
+                    let page = written.remove(&format!("{full}.{section}"));
+                    let page = page.unwrap_or_else(|| panic!("no page of {full}"));
+                    for word in words_of(command) {
+                        assert!(
+                            page.contains(&word),
+                            "{full} does not tell {word:?}: {page}"
+                        );
+                    }
+                    for inner in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+                        open.push((format!("{full}-{}", inner.get_name()), inner));
+                    }
+                }
+            }
+        }
+        let rest: Vec<_> = written.into_keys().collect();
+        assert_eq!(rest, ["ol.1", "olworker.8"], "pages of nothing");
+    }
 
     #[test]
     fn the_manual_of_the_configuration_names_every_key() {

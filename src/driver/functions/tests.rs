@@ -195,6 +195,15 @@ fn code_without_an_entry_is_refused() {
         settle("OL_WSGI_ENTRY", entry);
         assert_eq!(found(&bed).is_ok(), is_found, "{entry}");
     }
+    // A package may bring it, but not what is a file by its name.
+    settle("OL_WSGI_ENTRY", "third.web:app");
+    let why = found(&bed).unwrap_err();
+    assert!(why.contains("could bring third.web"), "{why}");
+    fs::write(directory.join("requirements.txt"), "third\n").unwrap();
+    assert!(found(&bed).is_ok());
+    settle("OL_WSGI_ENTRY", "third.py:app");
+    assert!(found(&bed).is_err());
+    fs::remove_file(directory.join("requirements.txt")).unwrap();
     settle("OL_ENTRY_FILE", "third.py");
     assert!(found(&bed).is_err());
     settle("OL_ENTRY_FILE", "");
