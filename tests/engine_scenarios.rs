@@ -836,6 +836,7 @@ fn a_function_starts_from_the_deepest_useful_node_that_is_live() {
         Some(NodeId(1)),
         "the best so far"
     );
+    rig.pass(110);
     rig.tell(Event::ZygoteReady { zygote: pandas });
     rig.call(function);
     assert_eq!(node_of(rig.forks()[0].1), Some(NodeId(2)));
@@ -847,6 +848,85 @@ fn a_function_starts_from_the_deepest_useful_node_that_is_live() {
     assert_eq!(rig.zygotes()[0].1, NodeId(2));
     rig.call(function);
     assert_eq!(node_of(rig.forks()[0].1), Some(NodeId(1)));
+}
+
+/// Two processors, a tree with pandas below numpy of which only the root is live, and functions
+/// that all want pandas.
+fn storm(functions: u32) -> (Rig, Vec<FunctionKey>) {
+    let mut rig = Rig::new(Params {
+        trees: 1,
+        processors: 2,
+        ..params(8_192)
+    });
+    rig.plant(&[(0, "numpy"), (1, "pandas")]);
+    rig.ready_all();
+    let wanted = || with_packages(&["numpy", "pandas"]);
+    let deployed = (0..functions).map(|index| rig.deploy(index, wanted()));
+    let deployed = deployed.collect();
+    (rig, deployed)
+}
+
+fn origins(rig: &mut Rig) -> Vec<NodeId> {
+    let forks = rig.forks().into_iter();
+    let nodes = forks.map(|(_, origin)| match origin {
+        Origin::Zygote { node, .. } => node,
+        Origin::Fresh => panic!("there is a root"),
+    });
+    nodes.collect()
+}
+
+#[test]
+fn those_who_come_at_once_wait_for_the_one_import_that_serves_them_all() {
+    let (mut rig, functions) = storm(32);
+    for function in &functions {
+        rig.call(*function);
+    }
+    assert_eq!(
+        origins(&mut rig),
+        [NodeId::ROOT],
+        "one has a processor left"
+    );
+    let awaited = rig.notes().into_iter();
+    let awaited = awaited.filter(|note| matches!(note, Note::ZygoteAwaited { .. }));
+    assert_eq!(awaited.count(), 31);
+    rig.ready_all();
+    assert_eq!(origins(&mut rig), [NodeId(2); 31], "nobody imports again");
+}
+
+#[test]
+fn who_waited_for_a_zygote_that_fails_starts_at_once() {
+    let (mut rig, functions) = storm(8);
+    for function in &functions {
+        rig.call(*function);
+    }
+    let mut begun = origins(&mut rig).len();
+    assert!(begun < 8);
+    // First failures are forgiven, second ones not. No time passes.
+    for _ in 0..8 {
+        for (zygote, ..) in rig.zygotes() {
+            let fault = ZygoteFault::ImportFailed;
+            rig.tell(Event::ZygoteFailed { zygote, fault });
+        }
+        begun += origins(&mut rig).len();
+    }
+    assert_eq!(begun, 8, "nobody is left behind");
+    assert_eq!(rig.zygotes(), []);
+}
+
+#[test]
+fn nobody_waits_much_longer_for_a_zygote_than_importing_takes() {
+    let (mut rig, functions) = storm(8);
+    for function in &functions {
+        rig.call(*function);
+    }
+    let mut begun = origins(&mut rig).len();
+    assert!(begun < 8);
+    // The zygote hangs. Both imports take 200 ms.
+    for _ in 0..100 {
+        rig.pass(20);
+        begun += origins(&mut rig).len();
+    }
+    assert_eq!(begun, 8);
 }
 
 #[test]

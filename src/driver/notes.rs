@@ -76,6 +76,7 @@ impl Worker {
     fn count_note(&mut self, note: &Note) {
         match note {
             Note::CallRetried { .. } => self.stats.count(Counted::Retries),
+            Note::ZygoteAwaited { .. } => self.stats.count(Counted::ZygoteWaits),
             Note::Installing { .. } => self.stats.count(Counted::Installs),
             Note::Installed { took, .. } => self.stats.record(Timed::Install, *took),
             _ => {}

@@ -35,6 +35,7 @@ pub fn params(config: &Config, descriptors: u64, cpus: u32) -> Params {
     params.free_percent = config.pool.free_percent as u32;
     params.freeze_after = config.pool.idle_freeze;
     params.reclaim_frozen = config.features.downsize_paused_mem;
+    params.processors = cpus.max(1);
     params.trees = match config.features.import_cache {
         ImportCache::Off => 0,
         ImportCache::Tree => 1,

@@ -82,6 +82,8 @@ pub enum Counted {
     FreshStarts,
     /// Of the starts from zygotes, those by a process that stood by.
     Standbys,
+    /// Functions whose calls waited for a zygote that was being made.
+    ZygoteWaits,
     /// Calls tried a second time because their instance died before user code saw them.
     Retries,
     Evictions,
@@ -91,11 +93,12 @@ pub enum Counted {
 }
 
 impl Counted {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::WarmStarts,
         Self::ZygoteStarts,
         Self::FreshStarts,
         Self::Standbys,
+        Self::ZygoteWaits,
         Self::Retries,
         Self::Evictions,
         Self::ZygoteFailures,
@@ -109,6 +112,7 @@ impl Counted {
             Self::ZygoteStarts => "zygote_starts",
             Self::FreshStarts => "fresh_starts",
             Self::Standbys => "standby_starts",
+            Self::ZygoteWaits => "zygote_waits",
             Self::Retries => "retries",
             Self::Evictions => "evictions",
             Self::ZygoteFailures => "zygote_failures",
@@ -121,6 +125,7 @@ impl Counted {
         match self {
             Self::WarmStarts => "Calls answered by an instance that was there.",
             Self::Standbys => "Instances that a process forked ahead became.",
+            Self::ZygoteWaits => "Times that calls waited for a zygote that was being made.",
             Self::ZygoteStarts => "Calls answered by an instance forked from a zygote.",
             Self::FreshStarts => "Calls answered by an instance started from nothing.",
             Self::Retries => "Calls tried again, their instance having died before user code ran.",

@@ -216,6 +216,7 @@ impl Engine {
     fn function_deadline(&self, key: FunctionKey) -> Option<Time> {
         let expected = [
             self.patience_deadline(key),
+            self.expectation_deadline(key),
             self.keep_deadline(key),
             self.foreseen_at(key).filter(|at| *at > self.now),
         ];
@@ -285,7 +286,11 @@ impl Engine {
 
     /// Calls were left waiting: when must they be looked at again?
     pub(super) fn arm_queue(&mut self, key: FunctionKey) {
-        let soonest = [self.queue_deadline(key), self.patience_deadline(key)];
+        let soonest = [
+            self.queue_deadline(key),
+            self.patience_deadline(key),
+            self.expectation_deadline(key),
+        ];
         if let Some(at) = soonest.into_iter().flatten().min() {
             self.arm(key, at);
         }

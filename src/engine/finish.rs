@@ -22,6 +22,7 @@ impl Engine {
         }
         instance.end = Some(end);
         self.spare_no_more(key);
+        self.imports_no_more(key);
         self.shift(key, InstanceState::Dying, Time::MAX);
         self.unsettled = true;
         self.effect(Effect::Kill { instance: key });
@@ -50,6 +51,7 @@ impl Engine {
             self.forget_fork(key);
         }
         self.spare_no_more(key);
+        self.imports_no_more(key);
         let gone = self.instances.remove(key);
         let gone = gone.expect("whoever buries has looked");
         let (state, function) = (gone.state, gone.function);

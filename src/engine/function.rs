@@ -40,6 +40,8 @@ pub struct Function {
     pub(super) spare: u32,
     /// Waits for memory, since then.
     pub(super) awaiting: Option<Time>,
+    /// Waits for a zygote, to be looked at again then.
+    pub(super) expecting: Option<Time>,
     /// How often others passed it while it waited longest.
     pub(super) bypassed: u32,
     /// What the agenda has for it; it never fires later than any of its deadlines.
@@ -101,6 +103,7 @@ impl Function {
             dying: 0,
             spare: 0,
             awaiting: None,
+            expecting: None,
             bypassed: 0,
             armed: Time::MAX,
             rate: Rate::default(),

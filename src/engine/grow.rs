@@ -1,9 +1,9 @@
 //! Zygotes: who is forked from, who is made, from what, and what happens when one dies.
 //!
-//! Nobody waits for a zygote. A cold call takes the best one that is live, and says which one it
-//! would rather have had (`demand`); that one is made behind its back, its ancestors first. When a
-//! zygote dies or a node cannot be made, its functions start from the nearest live ancestor at
-//! once, because live is all that is ever looked at.
+//! A cold call takes the best zygote that is live, and says which one it would rather have had
+//! (`demand`); that one is made behind its back, its ancestors first. Only where that serves it
+//! sooner does a call wait for one (`expect`). When a zygote dies or a node cannot be made, its
+//! functions start from the nearest live ancestor at once, because live is all that is looked at.
 
 use super::forest::Phase;
 use super::instance::InstanceState;
@@ -28,30 +28,33 @@ impl Engine {
 
     /// What a new instance of this function is best made from now.
     pub(super) fn origin(&mut self, function: FunctionKey) -> Origin {
-        let known = &mut self.functions[function];
+        let known = &self.functions[function];
         if self.forest.copies == 0 || !known.settings.zygote {
             return Origin::Fresh;
         }
-        let ranked = mem::take(&mut known.ranked);
-        let mut origin = Origin::Fresh;
-        let mut demanded = false;
+        self.wish(function);
+        let known = &self.functions[function];
+        let mut usable = known.ranked.iter().filter_map(|found| {
+            let zygote = self.least_loaded(found.node)?;
+            let node = found.node;
+            Some(Origin::Zygote { zygote, node })
+        });
+        let origin = usable.next().unwrap_or(Origin::Fresh);
+        self.perhaps_grow(function, origin);
+        origin
+    }
+
+    /// Says which zygote this function would rather be forked from than from what there is.
+    pub(super) fn wish(&mut self, function: FunctionKey) {
+        let ranked = mem::take(&mut self.functions[function].ranked);
         for found in &ranked {
-            if !demanded {
-                let home = self.home(function, found.node);
-                demanded = self.live_zygote(home).is_some() || self.demand(home, Some(function));
-            }
-            // Only now: a demand may have made somebody go.
-            if let Some(zygote) = self.least_loaded(found.node) {
-                origin = Origin::Zygote {
-                    zygote,
-                    node: found.node,
-                };
+            let home = self.home(function, found.node);
+            let wished = self.live_zygote(home).is_some() || self.demand(home, Some(function));
+            if wished || self.least_loaded(found.node).is_some() {
                 break;
             }
         }
         self.functions[function].ranked = ranked;
-        self.perhaps_grow(function, origin);
-        origin
     }
 
     /// Of several copies of the tree, each function has one that it would rather use.
@@ -61,7 +64,7 @@ impl Engine {
     }
 
     /// The zygote of this node, in any copy, that has least to do.
-    fn least_loaded(&self, node: NodeId) -> Option<ZygoteKey> {
+    pub(super) fn least_loaded(&self, node: NodeId) -> Option<ZygoteKey> {
         let places = self.forest.copies_of(node);
         let nodes = places.map(|place| self.forest.at(place));
         let able = nodes.filter(|node| !node.hopeless);
@@ -368,6 +371,7 @@ impl Engine {
             };
             engine.begin(child, parent);
         });
+        self.serve_expectants();
     }
 
     /// Its parent is done with it.
@@ -420,6 +424,7 @@ impl Engine {
         self.bury_zygote(key, Exit::Status(1));
         self.unpin(place);
         self.children_fall_back(place);
+        self.serve_expectants();
     }
 
     pub(super) fn zygote_exited(&mut self, key: ZygoteKey, exit: Exit) {

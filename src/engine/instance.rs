@@ -50,6 +50,8 @@ pub struct Instance {
     pub(super) evicted: bool,
     /// Made ahead of need and not there yet.
     pub(super) spare: bool,
+    /// It has much to import and is not done.
+    pub(super) imports: bool,
 }
 
 /// Where an instance is in its life.

@@ -190,6 +190,8 @@ impl Engine {
             self.ledger.balances(instances.chain(zygotes)),
             "the ledger does not balance"
         );
+        let importing = self.instances.iter().filter(|(_, i)| i.imports);
+        assert_eq!(self.importing as usize, importing.count());
         let evicted = self.instances.iter().filter(|(_, i)| i.evicted).count()
             + self.zygotes.iter().filter(|(_, z)| z.evicted).count();
         assert_eq!(self.evictions_in_flight as usize, evicted);

@@ -34,6 +34,7 @@ mod due;
 mod effect;
 mod event;
 mod evict;
+mod expect;
 mod finish;
 mod forest;
 mod function;
@@ -128,6 +129,8 @@ pub struct Engine {
     short: bool,
     /// Zygotes that end as soon as nothing depends on them.
     retiring: u32,
+    /// Instances that have much to import and are not done.
+    importing: u32,
     counts: Counts,
     #[serde(skip)]
     effects: VecDeque<Effect>,
@@ -183,6 +186,7 @@ impl Engine {
             unsettled: false,
             short: false,
             retiring: 0,
+            importing: 0,
             counts: Counts::default(),
             effects: VecDeque::new(),
         }

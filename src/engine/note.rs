@@ -57,6 +57,12 @@ pub enum Note {
         function: FunctionKey,
         memory: Bytes,
     },
+    /// Its calls wait for a zygote that is being made.
+    ZygoteAwaited {
+        function: FunctionKey,
+        node: NodeId,
+        expected: Duration,
+    },
 
     /// A victim was chosen: of all that is idle it was worth least.
     Evicted {

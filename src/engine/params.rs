@@ -39,6 +39,8 @@ pub struct Params {
     /// memory is needed.
     pub surplus: Option<Duration>,
 
+    /// Processors that those who import at once share.
+    pub processors: u32,
     /// Copies of the zygote tree: none without an import cache, one for "tree", one a core for
     /// "multitree".
     pub trees: u32,
@@ -69,6 +71,7 @@ impl Params {
             queue: Duration::from_mins(1),
             zygote_start: Duration::from_mins(2),
             surplus: Some(Duration::from_mins(10)),
+            processors: 4,
             trees: 1,
             warmup: false,
             dynamic_zygotes: false,

@@ -109,6 +109,7 @@ impl Engine {
 
     /// Its code is loaded: that took from the fork until now.
     fn warmed(&mut self, key: InstanceKey, born: Time) {
+        self.imports_no_more(key);
         let cold = self.now.since(born);
         let instance = &self.instances[key];
         let (function, node) = (instance.function, instance.node);
@@ -225,8 +226,9 @@ impl Engine {
             self.unqueue(call);
             self.give(call, instance, Start::Warm);
         }
-        let known = &self.functions[function];
+        let known = &mut self.functions[function];
         if known.queue.is_empty() {
+            known.expecting = None;
             return;
         }
         if known.install != Install::Ready {

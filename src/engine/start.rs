@@ -121,8 +121,12 @@ impl Engine {
         Bytes::max(modelled, usual)
     }
 
-    /// Starts an instance for the call that waits behind so many; false when there is no room.
+    /// Starts an instance for the call that waits behind so many; false when there is no room, or
+    /// when it is better to wait for a zygote.
     pub(super) fn start_for_call(&mut self, function: FunctionKey, patient: u32) -> bool {
+        if self.expects_zygote(function) {
+            return false;
+        }
         match self.admit(function) {
             Admission::Granted(charge) => {
                 self.start_granted(function, charge, patient);
@@ -203,6 +207,8 @@ impl Engine {
         if why == Growth::Foreseen {
             self.functions[function].spare += 1;
         }
+        let imports = Self::is_heavy(self.left_to_import(function, node));
+        self.importing += u32::from(imports);
         let made = self.instances.insert(Instance {
             function,
             state: InstanceState::Forking,
@@ -219,6 +225,7 @@ impl Engine {
             end: None,
             evicted: false,
             spare: why == Growth::Foreseen,
+            imports,
         });
         let key = made.expect("admission looked whether there is a place");
         self.list(key);
@@ -520,7 +527,7 @@ impl Engine {
 
 /// How much longer something will take that usually takes this long: what is overdue is expected to
 /// take the longer the longer it is overdue.
-fn remaining(usual: Duration, elapsed: Duration) -> Duration {
+pub(super) fn remaining(usual: Duration, elapsed: Duration) -> Duration {
     match usual.checked_sub(elapsed) {
         Some(left) => left,
         None => elapsed.saturating_sub(usual).saturating_add(usual / 4),

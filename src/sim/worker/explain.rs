@@ -99,6 +99,15 @@ impl Names<'_> {
             Note::MemoryAwaited { function, memory } => {
                 format!("wait {} for {memory}", self.function(function))
             }
+            Note::ZygoteAwaited {
+                function,
+                node,
+                expected,
+            } => format!(
+                "wait {} for a zygote of {} ({expected:?})",
+                self.function(function),
+                self.node(node)
+            ),
             Note::Evicted { .. } => self.eviction(note),
             Note::FunctionDeployed { function, version } => {
                 format!("deploy {} version {version}", self.function(function))

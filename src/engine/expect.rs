@@ -1,0 +1,167 @@
+//! Whether a call waits for a zygote that is being made.
+//!
+//! A cold call may start at once from the best live zygote and import the rest by itself, or wait
+//! until a better one is there. Alone it is served as soon by itself. But those who come at once
+//! would all import the same and share the processors for it; they are served sooner by waiting
+//! for the one import that serves them all:
+//!
+//! ```text
+//!   wait  if  until ready x crowd  +  imports it leaves x (crowd + me)
+//!          <  imports the best live one leaves x (crowd + me)
+//!
+//!   crowd    zygotes being made and instances that import, for each processor, at least one
+//! ```
+//!
+//! Whoever waits is looked at anew when a zygote is ready or has failed, and when the wait was to
+//! be over. What is overdue is expected to take the longer the longer it is overdue, so that
+//! nobody waits much longer for a zygote than importing by himself would have taken.
+
+use super::forest::Phase;
+use super::start::remaining;
+use super::zygote::ZygoteState;
+use super::{Engine, FunctionKey, InstanceKey, Note};
+use crate::base::{Duration, Time};
+use crate::policy::NodeId;
+use alloc::vec::Vec;
+
+/// Imports that take less leave the processors to others.
+const IMPORTS_MIN: Duration = Duration::from_millis(10);
+/// Of a zygote that was never made: its fork, and what it does beside its imports.
+const MAKING: Duration = Duration::from_millis(10);
+/// Nobody looks sooner than this whether a wait is over.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// The zygote that would serve soonest.
+struct Coming {
+    node: NodeId,
+    ready_in: Duration,
+    leaves: Duration,
+}
+
+impl Engine {
+    /// True when the calls of this function do better to wait for a zygote that is on its way. The
+    /// one it would rather have is on its way from now on, if it can be.
+    pub(super) fn expects_zygote(&mut self, function: FunctionKey) -> bool {
+        let known = &mut self.functions[function];
+        let expected = known.expecting.take();
+        if self.drain.is_some() || self.forest.copies == 0 || !known.settings.zygote {
+            return false;
+        }
+        self.wish(function);
+        let Some(coming) = self.worth_waiting_for(function) else {
+            return false;
+        };
+        let until = self.now + Duration::max(coming.ready_in, LOOK_AGAIN);
+        self.functions[function].expecting = Some(until);
+        self.arm(function, until);
+        if expected.is_none() {
+            self.note(Note::ZygoteAwaited {
+                function,
+                node: coming.node,
+                expected: coming.ready_in,
+            });
+        }
+        true
+    }
+
+    fn worth_waiting_for(&self, function: FunctionKey) -> Option<Coming> {
+        let known = &self.functions[function];
+        let mut leaves_now = known.imports;
+        let mut soonest: Option<Coming> = None;
+        for found in &known.ranked {
+            let leaves = known.imports.saturating_sub(found.saved);
+            if self.least_loaded(found.node).is_some() {
+                leaves_now = leaves;
+                break;
+            }
+            let copies = self.forest.copies_of(found.node);
+            let Some(ready_in) = copies.filter_map(|place| self.ready_in(place)).min() else {
+                continue;
+            };
+            let best = soonest.as_ref();
+            if best.is_none_or(|best| ready_in + leaves < best.ready_in + best.leaves) {
+                soonest = Some(Coming {
+                    node: found.node,
+                    ready_in,
+                    leaves,
+                });
+            }
+        }
+        let mut coming = soonest?;
+        let crowd = self.importing + self.zygotes_being_made();
+        coming.ready_in = self.among(coming.ready_in, crowd);
+        let waiting = coming.ready_in + self.among(coming.leaves, crowd + 1);
+        (waiting < self.among(leaves_now, crowd + 1)).then_some(coming)
+    }
+
+    /// What takes this long alone, while so many share the processors.
+    fn among(&self, alone: Duration, many: u32) -> Duration {
+        let processors = u32::max(self.params.processors, 1);
+        alone.saturating_mul(u32::max(many, processors)) / processors
+    }
+
+    fn zygotes_being_made(&self) -> u32 {
+        let zygotes = self.zygotes.iter();
+        let made = zygotes.filter(|(_, zygote)| zygote.state == ZygoteState::Forking);
+        made.count() as u32
+    }
+
+    /// When a zygote here will be ready, if one is on its way and nothing has to be fetched first.
+    fn ready_in(&self, place: u32) -> Option<Duration> {
+        let mut after = Duration::ZERO;
+        let mut at = place;
+        while self.forest.at(at).phase == Phase::Waiting {
+            after += self.usual_making(at);
+            at = self.forest.parent(at)?;
+        }
+        let node = self.forest.at(at);
+        let on_its_way = node.zygotes.iter().filter_map(|key| {
+            let zygote = &self.zygotes[*key];
+            let elapsed = self.now.since(zygote.since);
+            (zygote.state == ZygoteState::Forking)
+                .then(|| remaining(self.usual_making(at), elapsed))
+        });
+        on_its_way.min().map(|left| left + after)
+    }
+
+    /// From the order to make one until it is ready: as measured, or else as modelled.
+    fn usual_making(&self, place: u32) -> Duration {
+        let measured = self.forest.at(place).start_time.get();
+        measured.unwrap_or_else(|| {
+            let node = self.forest.tree.node(self.forest.node_of(place));
+            MAKING + self.forest.weights.import_of(&node.packages)
+        })
+    }
+
+    /// A zygote is ready, or will not be: those who waited decide anew. All functions are looked
+    /// at; that is nothing beside the making of a zygote.
+    pub(super) fn serve_expectants(&mut self) {
+        let functions = self.functions.iter();
+        let expecting = functions.filter(|(_, known)| known.expecting.is_some());
+        let keys: Vec<FunctionKey> = expecting.map(|(key, _)| key).collect();
+        for key in keys {
+            self.serve(key);
+        }
+    }
+
+    /// When calls that wait for a zygote are to be looked at again.
+    pub(super) fn expectation_deadline(&self, key: FunctionKey) -> Option<Time> {
+        let known = &self.functions[key];
+        let until = known.expecting.filter(|until| *until > self.now);
+        until.filter(|_| !known.queue.is_empty())
+    }
+
+    /// Whether an instance with so much left to import keeps a processor busy.
+    pub(super) fn is_heavy(imports: Duration) -> bool {
+        imports >= IMPORTS_MIN
+    }
+
+    /// Its imports are done, or will never be.
+    pub(super) fn imports_no_more(&mut self, key: InstanceKey) {
+        let instance = &mut self.instances[key];
+        if instance.imports {
+            instance.imports = false;
+            self.importing -= 1;
+        }
+    }
+}
