@@ -1,8 +1,12 @@
 //! The classic keep-alive model against the published simulator's answers and against a literal
 //! transcription of its description, call for call.
 
+#![expect(clippy::print_stderr, reason = "a test that cannot run says so")]
+
 #[path = "keepalive/reference.rs"]
 mod reference;
+#[path = "keepalive/table.rs"]
+mod table;
 
 use olworker::sim::keepalive::classic::{Classic, Edition, Policy};
 use olworker::sim::trace::{self, Arrival, Function};
