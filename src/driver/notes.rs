@@ -24,7 +24,10 @@ impl Worker {
                 log::warn!(
                     event = "node-left-out", node = &*name;
                     "no zygote of {name}: {}; its functions start from an ancestor ({again})",
-                    fault_words(fault)
+                    match fault {
+                        ZygoteFault::Unfit => self.why_left_out(node),
+                        fault => fault_words(fault),
+                    }
                 );
             }
             Note::Replicated {
@@ -136,5 +139,6 @@ fn fault_words(fault: ZygoteFault) -> String {
         ZygoteFault::HasThreads => "an import started threads".to_owned(),
         ZygoteFault::Died(exit) => format!("it died before it was ready ({exit:?})"),
         ZygoteFault::Refused => "it could not be set up".to_owned(),
+        ZygoteFault::Unfit => "its packages are not for zygotes".to_owned(),
     }
 }

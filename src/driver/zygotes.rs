@@ -77,6 +77,19 @@ impl Nests {
             .unwrap_or_else(|| "".into())
     }
 
+    /// How many nodes have a label.
+    pub(super) fn labels(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// The zygotes of these nodes.
+    pub(super) fn of_nodes(&self, nodes: &[NodeId]) -> Vec<ZygoteKey> {
+        let all = self.table.iter();
+        all.filter(|(_, nest)| nodes.contains(&nest.node))
+            .map(|(key, _)| key.alike())
+            .collect()
+    }
+
     /// Makes the labels of a tree.
     pub(super) fn name_nodes(&mut self, tree: &Tree) {
         self.labels = tree
@@ -102,6 +115,12 @@ impl Nests {
 
 impl Worker {
     pub(super) fn start_zygote(&mut self, key: ZygoteKey, node: NodeId, parent: Option<ZygoteKey>) {
+        if !self.why_left_out(node).is_empty() {
+            return self.told.push_back(Event::ZygoteFailed {
+                zygote: key,
+                fault: ZygoteFault::Unfit,
+            });
+        }
         if let Err(why) = self.try_start_zygote(key, node, parent) {
             log::error!(event = "zygote-failed"; "no zygote: {why}");
             self.stats.count(Counted::ZygoteFailures);

@@ -157,6 +157,8 @@ pub enum ZygoteFault {
     Died(Exit),
     /// The kernel or the parent refused the fork, or the driver could not prepare it.
     Refused,
+    /// None of its own packages may be imported by a zygote, as was found. The node is of no use.
+    Unfit,
 }
 
 /// Something with a cgroup of its own.

@@ -407,7 +407,7 @@ impl Engine {
         let node = zygote.node;
         self.detach(key);
         let failed = self.forest.at_mut(place);
-        failed.hopeless |= fault == ZygoteFault::HasThreads;
+        failed.hopeless |= matches!(fault, ZygoteFault::HasThreads | ZygoteFault::Unfit);
         let wait = failed.back_off(self.now);
         let retry = (!failed.hopeless).then_some(wait);
         let replacing = failed.zygotes.clone();

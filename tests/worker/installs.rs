@@ -3,7 +3,7 @@
 
 use super::index::Index;
 use super::on_both;
-use super::rig::{Worker, worker_in};
+use super::rig::{Worker, is_alive, worker_in};
 use super::wheels::{Wheel, directory, record_hash};
 use rustix::event::{Timespec, poll};
 use std::fmt::Write as _;
@@ -134,8 +134,7 @@ fn what_is_installed_needs_no_index(back_end: &str) {
     bed.deploy("old", &["high", "low"]);
     assert_eq!(bed.result("old"), serde_json::json!(["high", "low"]));
     bed.index.go_away();
-    bed.worker.kill();
-    bed.worker.start_again();
+    kill_and_start_again(&mut bed.worker);
     assert_eq!(bed.result("old"), serde_json::json!(["high", "low"]));
     // Nor does a function that comes later.
     bed.deploy("late", &["high", "low"]);
@@ -176,6 +175,16 @@ fn tag_of(worker: &Worker) -> PathBuf {
     parts.next().unwrap().unwrap().path()
 }
 
+/// As after a crash: its sandboxes are gone before the next one comes.
+fn kill_and_start_again(worker: &mut Worker) {
+    let children = worker.children();
+    worker.kill();
+    worker.until("what it had started is gone", |_| {
+        !children.iter().any(|child| is_alive(*child))
+    });
+    worker.start_again();
+}
+
 fn pause(milliseconds: i64) {
     let pause = Timespec {
         tv_sec: 0,
@@ -212,15 +221,13 @@ fn nothing_half_installed_is_trusted(back_end: &str) {
     worker.until("the file is half there", |_| {
         !index.asked("big0-1.0-py3-none-any.whl").is_empty()
     });
-    worker.kill();
+    kill_and_start_again(worker);
     index.mend();
-    worker.start_again();
     assert_whole(worker);
     let listed = worker.get("/packages").text().to_owned();
     assert!(!listed.contains("big0"), "{listed}");
     // Others are unpacked, checked, renamed or put together.
     for number in 0..KILLS {
-        worker.get("/packages/of/all");
         worker.ask(
             "POST",
             "/packages",
@@ -228,8 +235,7 @@ fn nothing_half_installed_is_trusted(back_end: &str) {
             br#"{"install": ["big1", "big2", "big3", "big4"]}"#,
         );
         pause(number * 60 + 20);
-        worker.kill();
-        worker.start_again();
+        kill_and_start_again(worker);
         assert_whole(worker);
     }
     assert_eq!(bed.result("all"), serde_json::json!(all));
@@ -267,7 +273,134 @@ fn without_uv_pip_installs(back_end: &str) {
     let _ = fs::remove_dir_all(home);
 }
 
+/// Whether zygotes had these imported before the function was.
+const SEEN: &str = "import sys\nseen = [name in sys.modules for name in ('good', 'bad')]\n\
+                    import good, bad\ndef f(event):\n    return seen\n";
+
+fn what_zygotes_cannot_import_is_left_to_instances(back_end: &str) {
+    let tree = "features.import_cache_tree={packages = [], children = [\
+                {packages = ['good', 'bad']}, {packages = ['needy']}]}";
+    let Some(mut bed) = Bed::new("unfit", back_end, &[tree], &[]) else {
+        return;
+    };
+    part(&bed.wheels, "good", &[]);
+    part(&bed.wheels, "needy", &["bad"]);
+    let thread = "import threading\nhere = 'bad'\nstop = threading.Event()\n\
+                  threading.Thread(target=stop.wait, daemon=True).start()\n";
+    Wheel::new("bad", "1.0", &[("bad.py", thread)]).write(&bed.wheels);
+    let deploy = |bed: &Bed, name: &str| {
+        bed.worker
+            .deploy(name, &format!("# ol-install: good, bad\n{SEEN}"));
+    };
+    deploy(&bed, "first");
+    bed.deploy("needs", &["needy"]);
+    bed.result("first");
+    assert_eq!(bed.result("needs"), serde_json::json!(["needy"]));
+    bed.worker.until("all are profiled", |worker| {
+        let listed = worker.get("/packages").json();
+        let mut packages = listed["packages"].as_array().unwrap().iter();
+        packages.all(|package| package["profile"].is_object())
+    });
+    for number in 0.. {
+        let name = format!("later{number}");
+        deploy(&bed, &name);
+        let answer = bed.worker.call(&name, "{}");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        // The node has what can be imported there, once it was planted anew.
+        if answer.json() == serde_json::json!([true, false]) {
+            assert_eq!(answer.field("x-ol-zygote"), Some("good,bad"));
+            break;
+        }
+        assert_eq!(answer.json(), serde_json::json!([false, false]));
+        assert!(number < 200, "{}", bed.worker.log());
+        pause(50);
+    }
+    bed.deploy("needs_too", &["needy"]);
+    let answer = bed.worker.call("needs_too", "{}");
+    assert_eq!(
+        answer.field("x-ol-zygote"),
+        Some("ROOT"),
+        "{}",
+        answer.text()
+    );
+    bed.worker.until("a node is left out", |worker| {
+        let log = worker.log();
+        log.lines().any(|line| {
+            line.contains("event=node-left-out") && line.contains("needy: it needs bad: its import")
+        })
+    });
+    let listed = bed.worker.get("/packages").json();
+    let why = |name: &str| {
+        let mut packages = listed["packages"].as_array().unwrap().iter();
+        let package = packages.find(|package| package["name"] == name).unwrap();
+        package["unfit"].as_str().unwrap_or("").to_owned()
+    };
+    assert_eq!(why("good"), "");
+    assert!(why("bad").contains("leaves 1 threads"), "{}", why("bad"));
+    assert!(
+        why("needy").starts_with("it needs bad: "),
+        "{}",
+        why("needy")
+    );
+}
+
+/// What is wrong with each, and how it is found.
+const TROUBLES: [(&str, &str, &str); 5] = [
+    (
+        "held",
+        "import threading\nlock = threading.Lock()\nlock.acquire()\n",
+        "the lock held.lock stays locked in a fork",
+    ),
+    (
+        "picky",
+        "import os\n__all__ = ['thing']\npid = os.getpid()\ndef __getattr__(name):\n    \
+         if name != 'thing':\n        raise AttributeError(name)\n    \
+         if os.getpid() != pid:\n        raise RuntimeError('another process')\n    return 1\n",
+        "picky.thing does not work in a fork: RuntimeError: another process",
+    ),
+    (
+        "filed",
+        "file = open('/etc/passwd')\n",
+        "its import leaves 1 files open",
+    ),
+    (
+        "deadly",
+        "import os\n__all__ = ['thing']\npid = os.getpid()\ndef __getattr__(name):\n    \
+         if os.getpid() != pid:\n        os.abort()\n    raise AttributeError(name)\n",
+        "a fork of an interpreter that has imported it dies",
+    ),
+    ("sound", "import threading\nlock = threading.RLock()\n", ""),
+];
+
+fn profiles_say_what_does_not_work_in_a_fork(back_end: &str) {
+    let Some(mut bed) = Bed::new("troubles", back_end, &[], &[]) else {
+        return;
+    };
+    for (name, code, _) in TROUBLES {
+        let code = format!("{code}here = {name:?}\n");
+        let file = format!("{name}.py");
+        Wheel::new(name, "1.0", &[(&file, &code)]).write(&bed.wheels);
+    }
+    bed.deploy("all", &TROUBLES.map(|(name, ..)| name));
+    bed.result("all");
+    bed.worker.until("all are profiled", |worker| {
+        let listed = worker.get("/packages").json();
+        let mut packages = listed["packages"].as_array().unwrap().iter();
+        packages.all(|package| package["profile"].is_object())
+    });
+    let listed = bed.worker.get("/packages").json();
+    for package in listed["packages"].as_array().unwrap() {
+        let trouble = TROUBLES.iter().find(|(name, ..)| package["name"] == *name);
+        let (name, _, expected) = trouble.unwrap();
+        let why = package["profile"]["why"].as_str().unwrap();
+        assert!(why.starts_with(expected), "{name}: {why}");
+        assert_eq!(why.is_empty(), expected.is_empty(), "{name}: {why}");
+    }
+}
+
 on_both!(
+    what_zygotes_cannot_import_is_left_to_instances,
+    profiles_say_what_does_not_work_in_a_fork,
     fifty_at_once_fetch_each_package_once,
     directories_are_looked_at_before_an_index,
     what_is_installed_needs_no_index,

@@ -93,13 +93,11 @@ fn table<'a>(packages: impl IntoIterator<Item = &'a Value>) -> Table {
         let profile = &package["profile"];
         let number = |key: &str| profile[key].as_f64();
         let memory = number("private_mb").zip(number("shared_mb"));
-        let fit = match (&package["profiling"], profile) {
-            (Value::Bool(true), _) => "being profiled".to_owned(),
-            (_, Value::Null) => String::new(),
-            (_, profile) => match cell(&profile["why"]) {
-                why if why.is_empty() => "yes".to_owned(),
-                why => format!("no: {why}"),
-            },
+        let fit = match (&package["profiling"], profile, &package["unfit"]) {
+            (Value::Bool(true), ..) => "being profiled".to_owned(),
+            (_, _, Value::String(why)) => format!("no: {why}"),
+            (_, Value::Null, _) => String::new(),
+            _ => "yes".to_owned(),
         };
         table.row([
             cell(&package["name"]),
@@ -250,7 +248,7 @@ mod tests {
     fn a_package_of_no_use_to_zygotes_says_why() {
         let package = json!({
             "name": "x", "version": "1", "bytes": 10, "used_by": 0, "profiling": false,
-            "profile": {"import_ms": 1.0, "private_mb": 2.0, "shared_mb": 0.5, "why": "threads"},
+            "unfit": "threads", "profile": {"import_ms": 1.0, "private_mb": 2.0, "shared_mb": 0.5, "why": "threads"},
         });
         let shown = table([&package]).to_string();
         assert!(

@@ -8,12 +8,12 @@
 
 use super::errands::Purpose;
 use super::sets::State;
-use super::{Depot, upkeep};
+use super::{Depot, fitness, upkeep};
 use crate::base::{FunctionName, Package};
 use crate::driver::front::Client;
 use crate::driver::worker::Worker;
 use crate::engine::FunctionKey;
-use crate::host::packages::{Entry, EntryId, Errand, Requirements, RequirementsKey};
+use crate::host::packages::{Entry, EntryId, Errand, Profile, Requirements, RequirementsKey};
 use crate::host::trace;
 use crate::http::{Code, Problem};
 use serde_json::{Value, json};
@@ -88,6 +88,7 @@ impl Depot {
             "compiled": facts.compiled,
             "used_by": used_by,
             "profiling": is_profiling,
+            "unfit": fitness::why_unfit(entry, &self.needs_of(entry)),
             "profile": facts.profile,
         })
     }
@@ -303,8 +304,16 @@ impl Worker {
             .profiling
             .retain(|known| *known != entry.id);
         self.record_entry(&entry);
-        self.depot.entries.insert(entry.id.clone(), entry);
+        let id = entry.id.clone();
+        let known = self.depot.entries.get(&id);
+        let was = known.and_then(|known| known.facts.profile.clone());
+        let why = |profile: Option<&Profile>| profile.map(|it| it.why.clone()).unwrap_or_default();
+        let is_news = why(was.as_ref()) != why(entry.facts.profile.as_ref());
+        self.depot.entries.insert(id.clone(), entry);
         self.depot.weights_are_new = true;
+        if is_news {
+            self.found_unfit(&id);
+        }
     }
 
     /// A package and what importing it was found to do, for the trace.

@@ -4,7 +4,7 @@
 //! are there, so nothing is ever fetched for a node. A node that nobody in particular wants (it is
 //! warmed up) has the newest versions that the store holds.
 
-use super::{Depot, Told as DepotTold};
+use super::{Depot, Told as DepotTold, fitness};
 use crate::base::{Package, PackageSet};
 use crate::driver::worker::Worker;
 use crate::engine::{Event, Wanted};
@@ -68,14 +68,17 @@ impl Depot {
                 Some(package) => Err(format!("{package} is not installed")),
             };
         };
+        let entries = found.entries.iter().filter_map(|id| self.entries.get(id));
+        let entries: Vec<&Entry> = entries.collect();
+        let unfit = fitness::unfit(&entries);
         let mut modules = Vec::new();
         for package in own {
-            let entries = found.entries.iter().filter_map(|id| self.entries.get(id));
-            let entry = entries
-                .into_iter()
-                .find(|entry| entry.facts.name == package.name());
+            let name = package.name();
+            let entry = entries.iter().find(|entry| entry.facts.name == name);
             let entry = entry.ok_or_else(|| format!("{package} was removed"))?;
-            modules.extend(entry.facts.modules.iter().cloned());
+            if !unfit.contains_key(name) {
+                modules.extend(entry.facts.modules.iter().cloned());
+            }
         }
         Ok((Some(found.view.path.clone()), modules))
     }
@@ -112,8 +115,7 @@ impl Worker {
         let Some(entries) = self.entries_of_node(node) else {
             return self.told.push_back(Event::InstallFailed { wanted });
         };
-        if let Some(why) = self.unfit(node, &entries) {
-            log::info!("no zygote is made: {why}");
+        if self.is_left_out(node, &entries) {
             return self.told.push_back(Event::InstallFailed { wanted });
         }
         let packages = PackageSet::new(entries.iter().map(Entry::package).collect());
@@ -137,19 +139,46 @@ impl Worker {
         }
     }
 
-    /// Why a zygote that imports a node's own packages would be of no use, as profiles found.
-    fn unfit(&self, node: NodeId, entries: &[Entry]) -> Option<String> {
+    /// Why a node that was installed once has nothing that zygotes may import; empty when it has.
+    pub(in crate::driver) fn why_left_out(&self, node: NodeId) -> String {
+        let holds = self.engine.holds(node);
+        let view = holds.and_then(|holds| self.depot.nodes.get(holds));
+        let ids = view.map_or(&[][..], |view| &view.entries);
+        let entries: Vec<&Entry> = ids
+            .iter()
+            .filter_map(|id| self.depot.entries.get(id))
+            .collect();
         let own = &self.engine.tree().node(node).packages;
-        let is_own = |entry: &&Entry| own.iter().any(|it| it.name() == entry.facts.name);
-        entries.iter().filter(is_own).find_map(|entry| {
-            let profile = entry.facts.profile.as_ref()?;
-            let is_unfit = !profile.why.is_empty();
-            is_unfit.then(|| format!("{}: {}", entry.package(), profile.why))
-        })
+        fitness::all_unfit(own, &entries).unwrap_or_default()
+    }
+
+    /// Says which of a node's own packages its zygotes will not import. True when none is left.
+    fn is_left_out(&mut self, node: NodeId, entries: &[Entry]) -> bool {
+        let tree = self.engine.tree();
+        if tree.len() != self.nests.labels() {
+            self.nests.name_nodes(tree);
+        }
+        let name = self.nests.label(node);
+        let own = &tree.node(node).packages;
+        let entries: Vec<&Entry> = entries.iter().collect();
+        if let Some(why) = fitness::all_unfit(own, &entries) {
+            log::warn!(
+                event = "node-left-out", node = &*name;
+                "no zygote of {name}: {why}; its functions start from an ancestor"
+            );
+            return true;
+        }
+        let unfit = fitness::unfit(&entries);
+        for package in own {
+            if let Some(why) = unfit.get(package.name()) {
+                log::info!("zygotes of {name} do not import {package}: {why}");
+            }
+        }
+        false
     }
 
     /// In the versions of the function that wants the node, else the newest.
-    fn entries_of_node(&self, node: NodeId) -> Option<Vec<Entry>> {
+    pub(super) fn entries_of_node(&self, node: NodeId) -> Option<Vec<Entry>> {
         let names = self.engine.tree().packages(node);
         let like = self.engine.like(node);
         let code = like.and_then(|key| self.functions.get(key)?.code.as_ref());

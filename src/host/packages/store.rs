@@ -94,6 +94,9 @@ pub struct Profile {
     /// Why its zygotes would be of no use, else empty.
     #[serde(default)]
     pub why: String,
+    /// So it is for zygotes that import what needs it.
+    #[serde(default)]
+    pub spreads: bool,
     /// Modules of its own that its import loads.
     #[serde(default)]
     pub imports: Vec<String>,
@@ -107,7 +110,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn of(facts: Facts) -> Self {
+    /// What these facts are about.
+    pub fn of(facts: Facts) -> Self {
         let id = format!("{}-{}-{}", facts.name, facts.version, facts.digest);
         Self {
             id: EntryId(id),
