@@ -31,6 +31,8 @@
 //!                      turned, some must sink --heapify (sink those)--> upright
 //! ```
 
+/// With fewer unsettled nodes than this it is cheaper to sink them than to keep count of chains.
+const TURN_MIN: u32 = if cfg!(test) { 2 } else { 32 };
 const WORD_BITS: usize = u64::BITS as usize;
 
 /// Items are small numbers given by the owner; an item is in the heap at most once.
@@ -50,10 +52,12 @@ pub struct Heap {
     turned: bool,
     /// One bit a place: to be sunk by the next rebuild, though `turned`.
     must_sink: Vec<u64>,
+    /// The chain in hand: reused, so that nothing is allocated.
+    chain: Chain,
 }
 
 /// Where a chain of equals begins and how it goes on, from above.
-type Chain = Vec<usize>;
+type Chain = Vec<u32>;
 
 impl Heap {
     pub fn len(&self) -> usize {
@@ -111,34 +115,48 @@ impl Heap {
         leads.then_some(parent)
     }
 
-    /// The chain of a node that need not sink.
-    fn chain(&self, node: usize) -> Chain {
+    /// Takes the chain of a node that need not sink in hand.
+    fn find_chain(&mut self, node: usize) {
         let top = core::iter::successors(Some(node), |&node| self.leads_here(node));
-        let top = top.last().expect("the node itself");
-        core::iter::successors(Some(top), |&node| self.leads_to(node)).collect()
+        let mut next = top.last();
+        self.chain.clear();
+        while let Some(node) = next {
+            self.chain.push(node as u32);
+            next = self.leads_to(node);
+        }
     }
 
-    fn turn_round(&mut self, chain: &[usize]) {
+    /// Turns the chain in hand round, from this link on.
+    fn turn_round(&mut self, from: usize) {
+        let chain = &self.chain[from..];
         for (&upper, &lower) in chain.iter().zip(chain.iter().rev()).take(chain.len() / 2) {
-            self.item.swap(upper, lower);
-            self.place[self.item[upper] as usize] = upper as u32;
-            self.place[self.item[lower] as usize] = lower as u32;
+            self.item.swap(upper as usize, lower as usize);
+            self.place[self.item[upper as usize] as usize] = upper;
+            self.place[self.item[lower as usize] as usize] = lower;
         }
     }
 
     /// Makes the array what it is said to be, for who moves about in it.
     fn settle(&mut self) {
-        if !core::mem::take(&mut self.turned) {
-            return;
+        if core::mem::take(&mut self.turned) {
+            self.turn_all();
         }
-        assert!(
+    }
+
+    fn turn_all(&mut self) {
+        debug_assert!(
             self.must_sink.iter().all(|&word| word == 0),
             "priorities were set; a rebuild comes next"
         );
-        for node in 0..self.item.len() / 2 {
-            if is_set(&self.unsettled, node) && self.leads_here(node).is_none() {
-                let chain = self.chain(node);
-                self.turn_round(&chain);
+        for word in 0..self.unsettled.len() {
+            let mut waiting = self.unsettled[word];
+            while waiting != 0 {
+                let node = word * WORD_BITS + waiting.trailing_zeros() as usize;
+                waiting &= waiting - 1;
+                if self.leads_here(node).is_none() {
+                    self.find_chain(node);
+                    self.turn_round(0);
+                }
             }
         }
     }
@@ -149,12 +167,12 @@ impl Heap {
         if is_set(&self.must_sink, node) {
             return;
         }
-        let chain = self.chain(node);
-        self.turn_round(&chain);
-        let passed = chain.partition_point(|&place| place <= now);
-        self.turn_round(&chain[passed..]);
-        for &place in &chain[..passed] {
-            put(&mut self.must_sink, place, true);
+        self.find_chain(node);
+        self.turn_round(0);
+        let passed = self.chain.partition_point(|&place| place as usize <= now);
+        self.turn_round(passed);
+        for &place in &self.chain[..passed] {
+            put(&mut self.must_sink, place as usize, true);
         }
     }
 
@@ -254,13 +272,18 @@ impl Heap {
 
     /// Sinks every inner node, the last first, or does what comes to the same.
     pub fn heapify(&mut self) {
-        if !core::mem::take(&mut self.changed) {
+        if !core::mem::take(&mut self.changed) && (self.turned || self.has_many_equals()) {
             self.turned = !self.turned;
         } else if core::mem::take(&mut self.turned) {
             self.sink_exposed();
         } else {
             self.sink_unsettled();
         }
+    }
+
+    fn has_many_equals(&self) -> bool {
+        let unsettled = self.unsettled.iter().map(|word| word.count_ones());
+        unsettled.sum::<u32>() >= TURN_MIN
     }
 
     /// The second of two rebuilds, after which all other chains are as they were before the first.
