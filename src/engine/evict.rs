@@ -35,6 +35,11 @@ const REBUILD_GUESS: Duration = Duration::from_millis(10);
 /// Weight of one more function in what is usual.
 const USUAL_SHARE: f64 = 0.125;
 
+/// What today's calls added to the tree goes before all else, in the order of its own worth: below
+/// any number of any policy, `GROWN_SPREAD` apart at most.
+const GROWN_WORTH: f64 = -1e15;
+const GROWN_SPREAD: f64 = 1e12;
+
 /// Something that could go.
 #[derive(Debug, Clone, Copy)]
 enum Victim {
@@ -82,7 +87,11 @@ impl Engine {
     }
 
     /// Makes room for a zygote out of what is older than it would be; it is tried again later.
+    /// Nobody goes for a node that was not planned: it has what is free.
     pub(super) fn evict_for_zygote(&mut self, need: Amount, node: crate::policy::NodeId) {
+        if self.forest.is_grown(node) {
+            return;
+        }
         if need.beyond(self.reachable()).is_nothing() {
             self.evict(need, Need::Zygote(node), GOAL_IDLE_MIN);
         }
@@ -214,11 +223,19 @@ impl Engine {
     }
 
     fn worth_of(&self, victim: Victim) -> f64 {
-        let history = match victim {
-            Victim::Instance(function, _) => &self.functions[function].history,
-            Victim::Zygote(zygote) => &self.forest.at(self.zygotes[zygote].place).history,
-        };
-        history.worth(&self.thing(victim))
+        let thing = self.thing(victim);
+        match victim {
+            Victim::Instance(function, _) => self.functions[function].history.worth(&thing),
+            Victim::Zygote(key) => {
+                let zygote = &self.zygotes[key];
+                let worth = self.forest.at(zygote.place).history.worth(&thing);
+                if self.forest.is_grown(zygote.node) {
+                    GROWN_WORTH + GROWN_SPREAD * libm::atan(worth)
+                } else {
+                    worth
+                }
+            }
+        }
     }
 
     fn history_mut(&mut self, victim: Victim) -> &mut History {

@@ -266,6 +266,11 @@ impl Forest {
         }
     }
 
+    /// Whether today's calls added this node to the tree.
+    pub fn is_grown(&self, node: NodeId) -> bool {
+        node.index() + self.grown as usize >= self.tree.len()
+    }
+
     pub fn stocked_nodes(&self) -> Vec<NodeId> {
         let all = self.stocked.iter().enumerate();
         all.filter(|(_, stocked)| **stocked)
