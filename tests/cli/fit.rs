@@ -283,6 +283,26 @@ fn a_tree_stays_where_too_little_is_known_or_nothing_may_be_written() {
     assert!(line.contains("--margin"), "{line}");
 }
 
+#[test]
+fn an_applied_tree_keeps_to_the_pool() {
+    let scratch = Scratch::new();
+    night(&scratch);
+    let pool = "[http]\nunix = \"ol.sock\"\n[pool]\nmem_mb = 600\n";
+    scratch.write("olworker.toml", pool);
+    let args = ["trace.jsonl", "--apply", "--config", "olworker.toml"];
+    let told = fit(&scratch, &args);
+    assert_eq!(told["pool_mb"].as_f64(), Some(600.0), "{told}");
+    let (tree, budget) = (told["tree_mb"].as_f64(), told["memory_mb"].as_f64());
+    assert!(
+        tree > Some(0.0) && tree <= budget && budget < Some(600.0),
+        "{told}"
+    );
+    assert_eq!(told["pool_is_running"], false, "{told}");
+    let too_much = [&["fit"][..], &args, &["--memory", "700"]].concat();
+    let line = scratch.run(OL, &too_much).failed(2);
+    assert!(line.contains("[pool] mem_mb"), "{line}");
+}
+
 fn trials() -> String {
     let list: Value = serde_json::from_str(LIST).unwrap();
     let trial = serde_json::json!({"train": list["calls"], "test": [[0, 1], [2]]});

@@ -50,6 +50,15 @@ struct Meant {
     client: Option<Client>,
 }
 
+/// Memory that the tree may take, and of what.
+struct Budget {
+    memory_mb: f64,
+    pool_mb: f64,
+    /// Asked from the worker that runs, which may have been started with overrides or on a machine
+    /// with other limits than this process has; else from its configuration.
+    is_running: bool,
+}
+
 /// What was decided.
 struct Verdict {
     applied: bool,
@@ -58,6 +67,8 @@ struct Verdict {
     present_ms: Option<f64>,
     new_ms: Option<f64>,
     nodes: Option<usize>,
+    /// Of the tree that was applied, as modelled.
+    tree_mb: Option<f64>,
 }
 
 pub fn apply(matches: &ArgMatches, context: &Context) -> Done {
@@ -67,6 +78,7 @@ pub fn apply(matches: &ArgMatches, context: &Context) -> Done {
         client,
     } = meant(matches, context)?;
     let margin = margin(matches)?;
+    let budget = Budget::of(matches, &config, client.as_ref())?;
     let mut asked = Asked::new();
     let trace = given(matches, "trace").map_or_else(|| config.home.traces(), Path::to_path_buf);
     let calls = match read_calls(&mut asked, &trace, context) {
@@ -74,13 +86,13 @@ pub fn apply(matches: &ArgMatches, context: &Context) -> Done {
         // A worker that was not called yet has nothing to fit to.
         Err(_) if given(matches, "trace").is_none() && is_empty(&trace) => {
             let why = format!("{} holds no calls yet", trace.display());
-            return say(context, &file, &Verdict::kept(why, 0.0), None);
+            return say(context, &file, &Verdict::kept(why, 0.0), &budget, None);
         }
         Err(failure) => return Err(failure),
     };
     if calls.ask_for_nothing() {
         let why = format!("no call in {} asks for a package", trace.display());
-        return say(context, &file, &Verdict::kept(why, 0.0), None);
+        return say(context, &file, &Verdict::kept(why, 0.0), &budget, None);
     }
     costs_and_needs(&mut asked, matches)?;
     let catalog = asked.catalog();
@@ -95,20 +107,21 @@ pub fn apply(matches: &ArgMatches, context: &Context) -> Done {
             .first()
             .copied()
             .unwrap_or(Algorithm::SetCover),
-        wish: wish(matches, &config, &workload, calls.seconds)?,
+        wish: wish(matches, &budget, &workload, calls.seconds)?,
         spellings: asked.spellings(),
         catalog: &catalog,
     };
     let present = config.features.import_cache_tree.tree.clone();
-    let verdict = fitting.judge(&workload, &present, margin, lookup(matches));
+    let mut verdict = fitting.judge(&workload, &present, margin, lookup(matches));
     let mut told = None;
     if verdict.applied {
         let plan = fit::fit(&catalog, &workload, fitting.algorithm, &fitting.wish);
+        verdict.tree_mb = Some(plan.memory_mb(&catalog));
         keep(&file, &present)?;
         replace(&file, &tree_file::text(&plan, asked.spellings()))?;
         told = client.and_then(|client| reload(&client));
     }
-    say(context, &file, &verdict, told)
+    say(context, &file, &verdict, &budget, told)
 }
 
 /// The tree before comes back, and the one that goes can come back in turn.
@@ -218,17 +231,15 @@ fn margin(matches: &ArgMatches) -> Result<f64, Failure> {
 
 fn wish(
     matches: &ArgMatches,
-    config: &Config,
+    budget: &Budget,
     workload: &Workload,
     seconds: f64,
 ) -> Result<Wish, Failure> {
-    let pool_mb = config.pool.mem_bytes as f64 / f64::from(1 << 20);
-    let memory_mb = memory(matches)?.unwrap_or(pool_mb * POOL_SHARE);
     let calls = workload.calls();
     let is_timed = seconds > 0.0;
     Ok(Wish {
         nodes: sizes(matches)?.first().copied().unwrap_or(NODES_MAX),
-        memory_mb: Some(memory_mb),
+        memory_mb: Some(budget.memory_mb),
         objective: Objective {
             builds: if is_timed { BUILDS } else { 0.0 },
             forks_per_sec: if is_timed { calls / seconds } else { 0.0 },
@@ -237,6 +248,43 @@ fn wish(
         calls,
         smoothing: None,
     })
+}
+
+impl Budget {
+    fn of(matches: &ArgMatches, config: &Config, client: Option<&Client>) -> Result<Self, Failure> {
+        let running_mb = client.and_then(pool_of);
+        let configured_mb = config.pool.mem_bytes as f64 / f64::from(1 << 20);
+        let pool_mb = running_mb.unwrap_or(configured_mb);
+        let typed = memory(matches)?;
+        if let Some(mb) = typed.filter(|mb| *mb > pool_mb) {
+            let why = format!("{mb} MB are more than the pool of the worker ({pool_mb:.0} MB)");
+            let remedy = "lower it, or raise [pool] mem_mb";
+            return Err(Failure::usage("--memory", why, remedy));
+        }
+        Ok(Self {
+            memory_mb: typed.unwrap_or(pool_mb * POOL_SHARE),
+            pool_mb,
+            is_running: running_mb.is_some(),
+        })
+    }
+
+    fn text(&self) -> String {
+        let whose = if self.is_running {
+            "the running worker's pool"
+        } else {
+            "the configured pool"
+        };
+        let Self {
+            memory_mb, pool_mb, ..
+        } = self;
+        format!("a tree may take {memory_mb:.0} MB of {whose} of {pool_mb:.0} MB\n")
+    }
+}
+
+/// Megabytes of the pool of a worker, if it runs.
+fn pool_of(client: &Client) -> Option<f64> {
+    let status = client.ask_json("status", Request::new("GET", "/status"));
+    status.ok()?["pool"]["memory_limit_mb"].as_f64()
 }
 
 fn is_empty(directory: &Path) -> bool {
@@ -292,6 +340,7 @@ impl Fitting<'_> {
             present_ms: Some(present_ms),
             new_ms: Some(new_ms),
             nodes: Some(plan.len()),
+            tree_mb: None,
         }
     }
 }
@@ -332,10 +381,11 @@ impl Verdict {
             present_ms: None,
             new_ms: None,
             nodes: None,
+            tree_mb: None,
         }
     }
 
-    fn json(&self, file: &Path, told: Option<u32>) -> Value {
+    fn json(&self, file: &Path, budget: &Budget, told: Option<u32>) -> Value {
         json!({
             "applied": self.applied,
             "why": self.why,
@@ -343,6 +393,10 @@ impl Verdict {
             "present_ms": self.present_ms,
             "new_ms": self.new_ms,
             "nodes": self.nodes,
+            "tree_mb": self.tree_mb,
+            "memory_mb": budget.memory_mb,
+            "pool_mb": budget.pool_mb,
+            "pool_is_running": budget.is_running,
             "tree_file": file,
             "previous_file": beside(file, PREVIOUS),
             "reloaded": told,
@@ -350,17 +404,28 @@ impl Verdict {
     }
 }
 
-fn say(context: &Context, file: &Path, verdict: &Verdict, told: Option<u32>) -> Done {
+fn say(
+    context: &Context,
+    file: &Path,
+    verdict: &Verdict,
+    budget: &Budget,
+    told: Option<u32>,
+) -> Done {
     if context.json {
-        return print(&format!("{}\n", verdict.json(file, told)));
+        return print(&format!("{}\n", verdict.json(file, budget, told)));
     }
     let shown = file.display();
     if !verdict.applied {
-        return print(&format!("{shown} stays: {}\n", verdict.why));
+        return print(&format!(
+            "{shown} stays: {}\n{}",
+            verdict.why,
+            budget.text()
+        ));
     }
     print(&format!(
-        "{shown} is a new tree: {}\nthe one before is {}\n{}",
+        "{shown} is a new tree: {}\n{}the one before is {}\n{}",
         verdict.why,
+        budget.text(),
         beside(file, PREVIOUS).display(),
         reloaded(told),
     ))
