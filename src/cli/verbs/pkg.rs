@@ -248,7 +248,8 @@ mod tests {
     fn a_package_of_no_use_to_zygotes_says_why() {
         let package = json!({
             "name": "x", "version": "1", "bytes": 10, "used_by": 0, "profiling": false,
-            "unfit": "threads", "profile": {"import_ms": 1.0, "private_mb": 2.0, "shared_mb": 0.5, "why": "threads"},
+            "unfit": "threads",
+            "profile": {"import_ms": 1.0, "private_mb": 2.0, "shared_mb": 0.5, "why": "threads"},
         });
         let shown = table([&package]).to_string();
         assert!(

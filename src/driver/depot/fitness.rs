@@ -18,6 +18,15 @@ pub(super) fn unfit(entries: &[&Entry]) -> BTreeMap<String, String> {
         let Some(profile) = entry.facts.profile.as_ref().filter(|it| !it.why.is_empty()) else {
             continue;
         };
+        // Alone it could not be imported, which may be for want of one that needs it.
+        let needed = || {
+            entries
+                .iter()
+                .any(|it| it.facts.requires.contains(&entry.facts.name))
+        };
+        if !profile.spreads && needed() {
+            continue;
+        }
         unfit.insert(entry.facts.name.clone(), profile.why.clone());
         if profile.spreads {
             spreading.push((&entry.facts.name, profile.why.clone()));
@@ -121,7 +130,9 @@ mod tests {
             entry("middle", &["threads"], "", false),
             entry("threads", &["top"], "it leaves threads", true),
             entry("absent", &[], "it cannot be imported", false),
-            entry("without", &["absent"], "", false),
+            entry("without", &[], "", false),
+            entry("ring", &[], "it cannot be imported", false),
+            entry("round", &["ring"], "", false),
         ];
         let all: Vec<&Entry> = all.iter().collect();
         let found = unfit(&all);

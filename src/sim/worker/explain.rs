@@ -99,15 +99,6 @@ impl Names<'_> {
             Note::MemoryAwaited { function, memory } => {
                 format!("wait {} for {memory}", self.function(function))
             }
-            Note::ZygoteAwaited {
-                function,
-                node,
-                expected,
-            } => format!(
-                "wait {} for a zygote of {} ({expected:?})",
-                self.function(function),
-                self.node(node)
-            ),
             Note::Evicted { .. } => self.eviction(note),
             Note::FunctionDeployed { function, version } => {
                 format!("deploy {} version {version}", self.function(function))
@@ -125,7 +116,8 @@ impl Names<'_> {
                 format!("drain: {calls} calls, {instances} instances")
             }
             Note::Drained => "drained".to_owned(),
-            Note::ZygoteStarting { .. }
+            Note::ZygoteAwaited { .. }
+            | Note::ZygoteStarting { .. }
             | Note::ZygoteReady { .. }
             | Note::ZygoteFailed { .. }
             | Note::ZygoteEnded { .. }
@@ -136,6 +128,15 @@ impl Names<'_> {
 
     fn of_zygote(&self, note: &Note) -> String {
         match *note {
+            Note::ZygoteAwaited {
+                function,
+                node,
+                expected,
+            } => format!(
+                "wait {} for a zygote of {} ({expected:?})",
+                self.function(function),
+                self.node(node)
+            ),
             Note::ZygoteStarting {
                 zygote,
                 node,
