@@ -38,13 +38,14 @@ type SetAllocator = unsafe extern "C" fn(*mut Allocator);
 
 static CHUNKS: Mutex<Chunks> = Mutex::new(Chunks { chunks: Vec::new() });
 
-/// Python's arenas come from here from now on; the ones it has stay where they are.
-pub(super) fn take_over() {
+/// Python's arenas come from here from now on; the ones it has stay where they are. Where some of
+/// Python's code is, if it is found.
+pub(super) fn take_over() -> Option<usize> {
     let name: &CStr = c"PyObject_SetArenaAllocator";
     // SAFETY: a C string; looks in what is loaded already.
     let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
     if address.is_null() {
-        return;
+        return None;
     }
     // SAFETY: a function of this name takes such a pointer and returns nothing, by Python's C API.
     let set = unsafe { transmute::<*mut c_void, SetAllocator>(address) };
@@ -55,6 +56,7 @@ pub(super) fn take_over() {
     };
     // SAFETY: called with the GIL held; Python copies the structure.
     unsafe { set(&raw mut allocator) };
+    Some(address.addr())
 }
 
 /// Called by Python with the GIL held.

@@ -58,6 +58,7 @@ mod birth;
 mod hooks;
 mod huge;
 mod renew;
+mod text;
 
 use super::clone::{CloneFlags, Forked, clone3};
 use super::process;
@@ -116,7 +117,10 @@ const BORN_INTO: CloneFlags = CloneFlags::SIBLING
 /// The caller is Python's only thread and holds the GIL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ol_zygote_begin() {
-    arenas::take_over();
+    if let Some(address) = arenas::take_over() {
+        // Without huge pages children fault its code in, and that is all.
+        let _ = text::gather(address);
+    }
 }
 
 /// Has `bytes` at `address` filled with random numbers in each child, and `index` written to
