@@ -2,7 +2,7 @@
 
 use super::on_both;
 use super::rig::{Worker, worker};
-use super::wheels::{Wheel, directory};
+use super::wheels::{COMPILER, Wheel, directory, write_source};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -217,7 +217,9 @@ fn what_cannot_be_installed_says_why(back_end: &str) {
         ..Wheel::new("wants", "1.0", &[("wants.py", "")])
     };
     wants.write(&bed.wheels);
+    write_source(&bed.wheels, "native");
     for (name, requirements) in [
+        ("compiler", "native".to_owned()),
         ("nowhere", "no-such-package-of-ours".to_owned()),
         ("conflict", "alpha==1.0\nwants".to_owned()),
         ("tampered", "liar".to_owned()),
@@ -241,6 +243,10 @@ fn what_cannot_be_installed_says_why(back_end: &str) {
             detail.contains(package) || detail.contains("127.0.0.1"),
             "{name}: {detail}"
         );
+        if name == "compiler" {
+            assert!(detail.contains(COMPILER), "{detail}");
+            assert!(detail.contains("has a wheel"), "what to do: {detail}");
+        }
         // Remembered: no installer is asked again at once.
         assert_eq!(bed.worker.call(name, "{}").code(), "install-failed");
     }

@@ -91,6 +91,43 @@ impl<'a> Wheel<'a> {
     }
 }
 
+/// What a build runs, and no machine has.
+pub const COMPILER: &str = "a-compiler-that-is-not-there";
+
+/// Writes a source distribution whose build runs a compiler that is not there, and ends as that of
+/// setuptools does then.
+pub fn write_source(directory: &Path, name: &str) {
+    std::fs::create_dir_all(directory).unwrap();
+    let project = format!(
+        "[build-system]\nrequires = []\nbuild-backend = \"backend\"\nbackend-path = [\".\"]\n\
+         [project]\nname = \"{name}\"\nversion = \"1.0\"\n"
+    );
+    let backend = format!(
+        "import shutil, sys\n\
+         def build_wheel(*_, **__):\n    \
+             if not shutil.which({COMPILER:?}):\n        \
+                 sys.exit(\"error: command {COMPILER:?} failed: No such file or directory\")\n"
+    );
+    let metadata = format!("Metadata-Version: 2.2\nName: {name}\nVersion: 1.0\n");
+    let file = File::create(directory.join(format!("{name}-1.0.tar.gz"))).unwrap();
+    let packed = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+    let mut archive = tar::Builder::new(packed);
+    for (path, text) in [
+        ("PKG-INFO", metadata),
+        ("pyproject.toml", project),
+        ("backend.py", backend),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o644);
+        let path = format!("{name}-1.0/{path}");
+        archive
+            .append_data(&mut header, path, text.as_bytes())
+            .unwrap();
+    }
+    archive.into_inner().unwrap().finish().unwrap();
+}
+
 /// In hexadecimal digits.
 pub fn sha256(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);

@@ -284,7 +284,7 @@ impl Worker {
             request.state = State::Fetching { there, left };
         }
         // One that was built to be understood is built to be installed, too: wheels come first.
-        let mode = mode.min(Mode::Wheels);
+        let mode = mode.without_builds();
         for version in missing {
             self.fetch(version, mode, key);
         }

@@ -40,6 +40,13 @@ const NEEDS_BUILD: [&str; 3] = [
     "no wheels",
 ];
 
+/// What installers say when a build was begun and failed.
+const BUILD_RAN: [&str; 3] = [
+    "build backend returned an error",
+    "Failed building wheel",
+    "subprocess-exited-with-error",
+];
+
 /// Who installs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tool {
@@ -84,18 +91,40 @@ fn is_program(path: &Path) -> bool {
 }
 
 /// From where, and whether anything may be built.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Wheels in the configured directories: no network.
+    /// Wheels in the configured directories: no index is asked.
     Links,
+    /// What lies in these directories, built.
+    LinksBuilt,
     Wheels,
     Builds,
 }
 
 impl Mode {
+    /// Whether code of packages may run.
+    fn builds(self) -> bool {
+        matches!(self, Self::LinksBuilt | Self::Builds)
+    }
+
+    /// Whether only the configured directories are looked at.
+    fn is_of_links(self) -> bool {
+        matches!(self, Self::Links | Self::LinksBuilt)
+    }
+
     /// The first to try.
     pub fn first(sources: &Sources) -> Self {
         if sources.has_directories() {
+            Self::Links
+        } else {
+            Self::Wheels
+        }
+    }
+
+    /// The same places, but wheels only.
+    #[must_use]
+    pub fn without_builds(self) -> Self {
+        if self.is_of_links() {
             Self::Links
         } else {
             Self::Wheels
@@ -107,8 +136,13 @@ impl Mode {
         let needs_build = NEEDS_BUILD.iter().any(|words| said.contains(words));
         match self {
             // What lies in the directories is meant, even where an index has a wheel of that name.
-            Self::Links if needs_build => Some(Self::Builds),
+            Self::Links if needs_build => Some(Self::LinksBuilt),
             Self::Links => Some(Self::Wheels),
+            // What the build needs may be in an index; a build that ran has failed for good.
+            Self::LinksBuilt => {
+                let ran = BUILD_RAN.iter().any(|words| said.contains(words));
+                (!ran).then_some(Self::Builds)
+            }
             Self::Wheels => needs_build.then_some(Self::Builds),
             Self::Builds => None,
         }
@@ -143,7 +177,7 @@ impl Errand {
     /// Whether code of strangers may run in it.
     pub fn is_private(&self) -> bool {
         match self {
-            Self::Resolve { mode, .. } | Self::Fetch { mode, .. } => *mode == Mode::Builds,
+            Self::Resolve { mode, .. } | Self::Fetch { mode, .. } => mode.builds(),
             Self::Tool => false,
             Self::Compile { .. } | Self::Profile { .. } => true,
         }
@@ -393,7 +427,7 @@ impl Agent {
     /// With what a mode adds.
     fn completed(&self, mut line: Vec<&str>, tool: &Tool, mode: Mode) -> Vec<String> {
         line.extend(building(tool, mode));
-        if self.sources.asks_no_index(mode == Mode::Links) {
+        if self.sources.asks_no_index(mode.is_of_links()) {
             line.push("--no-index");
         }
         line.into_iter().map(str::to_owned).collect()
@@ -424,16 +458,10 @@ impl Agent {
         if !errand.wants_network() {
             return Ok(all);
         }
-        let links_only = matches!(
-            errand,
-            Errand::Resolve {
-                mode: Mode::Links,
-                ..
-            } | Errand::Fetch {
-                mode: Mode::Links,
-                ..
-            }
-        );
+        let links_only = match errand {
+            Errand::Resolve { mode, .. } | Errand::Fetch { mode, .. } => mode.is_of_links(),
+            _ => false,
+        };
         all.push(format!("UV_CACHE_DIR={}", inside.cache));
         all.push(format!("PIP_CACHE_DIR={}/pip", inside.cache));
         let told = self.sources.environment(links_only);
@@ -501,7 +529,7 @@ impl Agent {
 
 fn building(tool: &Tool, mode: Mode) -> &'static [&'static str] {
     match (mode, tool) {
-        (Mode::Builds, _) => &[],
+        (mode, _) if mode.builds() => &[],
         (_, Tool::Pip) => &["--only-binary", ":all:"],
         (_, Tool::Uv { .. }) => &["--no-build"],
     }
@@ -624,7 +652,11 @@ mod tests {
             None
         );
         assert_eq!(Mode::Links.next("whatever"), Some(Mode::Wheels));
-        assert_eq!(Mode::Links.next(needs), Some(Mode::Builds));
+        assert_eq!(Mode::Links.next(needs), Some(Mode::LinksBuilt));
+        let no_backend = "Failed to resolve requirements from `build-system.requires`";
+        assert_eq!(Mode::LinksBuilt.next(no_backend), Some(Mode::Builds));
+        let failed = "The build backend returned an error";
+        assert_eq!(Mode::LinksBuilt.next(failed), None);
         assert_eq!(Mode::Builds.next(needs), None);
     }
 
