@@ -108,7 +108,7 @@ impl Lines {
         self.table.get(key.alike())
     }
 
-    /// It has answered its first call, or will not.
+    /// User code has got its first call, or never will.
     pub(super) fn grown(&mut self, key: InstanceKey) {
         if let Some(line) = self.get_mut(key)
             && core::mem::take(&mut line.is_young)
@@ -443,6 +443,8 @@ impl Worker {
             });
         self.lines.unseen_due = self.now + SEEN_EVERY;
         for instance in seen {
+            // Its start is over, however long its first call goes on.
+            self.lines.grown(instance);
             self.tell(Event::Given { instance });
         }
         (!self.lines.unseen.is_empty()).then_some(self.lines.unseen_due)

@@ -3,9 +3,8 @@
 
 use super::index::Index;
 use super::on_both;
-use super::rig::{Worker, is_alive, worker_in};
+use super::rig::{Worker, is_alive, pause, worker_in};
 use super::wheels::{Wheel, directory, record_hash};
-use rustix::event::{Timespec, poll};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -183,14 +182,6 @@ fn kill_and_start_again(worker: &mut Worker) {
         !children.iter().any(|child| is_alive(*child))
     });
     worker.start_again();
-}
-
-fn pause(milliseconds: i64) {
-    let pause = Timespec {
-        tv_sec: 0,
-        tv_nsec: milliseconds * 1_000_000,
-    };
-    poll(&mut [], Some(&pause)).unwrap();
 }
 
 fn nothing_half_installed_is_trusted(back_end: &str) {

@@ -1,7 +1,7 @@
 //! How a worker ends, and what is left of it.
 
 use crate::on_both;
-use crate::rig::{Worker, is_alive, receive, send, worker};
+use crate::rig::{Worker, is_alive, pause, receive, send, worker};
 use rustix::process::Signal;
 use std::fs;
 use std::io::{Read, Write};
@@ -10,6 +10,7 @@ use std::net::TcpStream;
 on_both!(
     a_drain_finishes_what_runs_and_refuses_the_rest,
     nothing_survives_a_killed_worker,
+    processes_stand_by_while_first_calls_run,
     a_reload_takes_what_it_can,
     a_reload_reads_the_token_again,
     a_client_that_leaves_is_forgotten,
@@ -38,6 +39,39 @@ fn a_drain_finishes_what_runs_and_refuses_the_rest(back_end: &str) {
     assert_eq!(receive(&mut running, false).text(), "\"slept\"");
     let (code, log) = worker.stop();
     assert_eq!(code, Some(0), "{log}");
+}
+
+fn processes_stand_by_while_first_calls_run(back_end: &str) {
+    let Some(mut worker) = worker(back_end, &[]) else {
+        return;
+    };
+    worker.until_warm();
+    worker.deploy("sleep", SLEEPER);
+    let processors = std::thread::available_parallelism().unwrap().get();
+    let running: Vec<_> = (0..processors)
+        .map(|_| {
+            let mut stream = worker.connect().unwrap();
+            send(&mut stream, "POST", "/run/sleep", "", b"60");
+            stream
+        })
+        .collect();
+    worker.until(
+        "as many first calls run as there are processors",
+        |worker| worker.stat("calls_in_flight.now") >= processors as f64,
+    );
+    pause(500);
+    let before = worker.stat("standby_starts.cnt");
+    // Long before the sleepers' time is over.
+    for number in 0..40 {
+        let name = format!("quick{number}");
+        worker.deploy(&name, "def f(event):\n    return event\n");
+        assert_eq!(worker.call(&name, "1").text(), "1");
+    }
+    // Two may have stood by before the sleepers began.
+    let after = worker.stat("standby_starts.cnt");
+    assert!(after > before + 2.0, "{before} {after}");
+    worker.kill();
+    drop(running);
 }
 
 fn nothing_survives_a_killed_worker(back_end: &str) {

@@ -358,3 +358,12 @@ impl Drop for Worker {
 fn remove(directory: &Path) {
     let _ = fs::remove_dir_all(directory);
 }
+
+/// Nobody waits for anything in particular.
+pub fn pause(milliseconds: i64) {
+    let pause = Timespec {
+        tv_sec: 0,
+        tv_nsec: milliseconds * 1_000_000,
+    };
+    poll(&mut [], Some(&pause)).unwrap();
+}

@@ -484,6 +484,25 @@ mod tests {
     }
 
     #[test]
+    fn workers_that_start_at_once_clear_the_same_leftovers() {
+        let Some(scratch) = Scratch::make("many") else {
+            return;
+        };
+        for round in 0..10 {
+            let group = scratch.here.join(format!("left-{round}"));
+            for number in 0..40 {
+                fs::create_dir_all(group.join(format!("{number}/below"))).unwrap();
+            }
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| groups::end(&group).unwrap());
+                }
+            });
+            assert!(!group.exists());
+        }
+    }
+
+    #[test]
     fn a_worker_by_itself_has_a_group_and_a_leaf_and_leaves_nothing() {
         let Some(scratch) = Scratch::make("own") else {
             return;

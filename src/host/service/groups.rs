@@ -6,6 +6,7 @@
 
 use core::fmt;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -14,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 /// How often and how long at most a killed group is waited for: five seconds in all.
 const EMPTY_POLLS_MAX: usize = 50;
+/// Others who clear the same groups are met so often.
+const END_TRIES_MAX: usize = 100;
 const EMPTY_POLL: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 100_000_000,
@@ -237,13 +240,24 @@ pub fn make(group: &Path) -> io::Result<()> {
 /// Kills whatever lives in the group and below, waits until it is gone, removes the directories.
 /// A group that vanishes meanwhile was ended by somebody else: by another worker that starts.
 pub fn end(group: &Path) -> io::Result<()> {
-    let ended = fs::write(group.join("cgroup.kill"), "1")
-        .and_then(|()| wait_until_empty(group))
-        .and_then(|()| remove(group));
-    match ended {
-        Err(_) if !group.exists() => Ok(()),
-        ended => ended,
+    let mut tries = 0;
+    loop {
+        let ended = fs::write(group.join("cgroup.kill"), "1")
+            .and_then(|()| wait_until_empty(group))
+            .and_then(|()| remove(group));
+        tries += 1;
+        match ended {
+            Err(_) if !group.exists() => return Ok(()),
+            // Groups below it vanish one by one: somebody else is about it, too.
+            Err(why) if is_gone(&why) && tries < END_TRIES_MAX => {}
+            ended => return ended,
+        }
     }
+}
+
+/// What the kernel says of a group, or of a file in it, that went between two looks.
+fn is_gone(why: &io::Error) -> bool {
+    why.kind() == io::ErrorKind::NotFound || why.raw_os_error() == Some(Errno::NODEV.raw_os_error())
 }
 
 /// Whether a process lives in the group or below.
@@ -277,7 +291,11 @@ fn wait_until_empty(group: &Path) -> io::Result<()> {
 
 /// Removes an empty group and its empty descendants, deepest first.
 fn remove(group: &Path) -> io::Result<()> {
-    for child in children(group)? {
+    let below = match children(group) {
+        Err(why) if is_gone(&why) => return Ok(()),
+        below => below?,
+    };
+    for child in below {
         remove(&child)?;
     }
     match fs::remove_dir(group) {
