@@ -15,9 +15,9 @@
 //! horizon (rent or buy), one more number that nobody can set; when memory is short `worth` weighs
 //! it anyway.
 
+use super::value::Value;
 use super::{Policy, Stay, Thing, Use};
 use crate::base::{Duration, Time};
-use crate::policy::demand::Demand;
 use serde::{Deserialize, Serialize};
 
 /// A gap longer than this share of them is not waited for.
@@ -29,7 +29,7 @@ const HORIZON_MIN: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Layered {
-    demand: Demand,
+    value: Value,
 }
 
 impl Policy for Layered {
@@ -39,24 +39,23 @@ impl Policy for Layered {
     const LAYERS: bool = true;
 
     fn arrived(&mut self, call: &Use) {
-        self.demand.wanted(call.busy, call.now);
+        self.value.arrived(call);
     }
 
     fn released(&mut self, busy: u32, now: Time) {
-        self.demand.released(busy, now);
+        self.value.released(busy, now);
     }
 
     fn worth(&self, thing: &Thing) -> f64 {
-        let rate = self.demand.rate(thing.level, thing.last_use, thing.now);
-        rate * thing.rebuild_ms() / thing.megabytes()
+        self.value.worth(thing)
     }
 
     fn remember(&mut self, thing: &Thing) {
-        self.demand.remember(thing.level, thing.last_use, thing.now);
+        self.value.remember(thing);
     }
 
     fn stay(&self) -> Stay {
-        let known = self.demand.first_gaps(HORIZON_SHARE);
+        let known = self.value.demand.first_gaps(HORIZON_SHARE);
         Stay::for_span(known.map_or(HORIZON_UNKNOWN, |gap| Duration::max(gap, HORIZON_MIN)))
     }
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Value {
-    demand: Demand,
+    pub(super) demand: Demand,
 }
 
 impl Policy for Value {

@@ -1,9 +1,10 @@
 //! Puts the interpreter's own code into huge pages, once, in the zygote that all others come from.
 //!
 //! Code is mapped from the interpreter's file, and a fork leaves such a mapping to be faulted in
-//! again: some eighty faults in each child, and twelve hundred small entries to be taken down when
-//! it ends. A copy of the code in huge pages, at the same addresses, is two entries that a fork
-//! copies and no fault at all. It costs the zygote the memory of the copy, which children share.
+//! again: some seventy faults in each child, each of which maps up to sixteen pages whose entries
+//! are to be taken down when it ends. A copy of the code in huge pages, at the same addresses, is
+//! two entries that a fork copies and no fault at all. It costs the zygote the memory of the copy,
+//! which children share.
 //!
 //! What looks addresses up in `/proc/self/maps` finds no file name there any more; what goes by the
 //! list of loaded objects (unwinding, `dladdr`) finds the same as before.
