@@ -123,6 +123,33 @@ fn an_import_may_write_to_tmp_and_children_do_not_see_it() {
 }
 
 #[test]
+fn children_find_what_a_directory_has_now_whatever_its_time_says() {
+    let Some(mut rig) = rig() else { return };
+    let packages = rig.directory.join("packages");
+    let parts = packages.join("shared_name");
+    fs::create_dir(&parts).unwrap();
+    let modified = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
+    let write = |name: &str| fs::write(packages.join(name), "").unwrap();
+    write("early.py");
+    write("shared_name/early.py");
+    let times = [&packages, &parts].map(|path| (path, modified(path)));
+    let mut zygote = rig.zygote(&["early", "shared_name.early"]);
+    write("late.py");
+    write("shared_name/late.py");
+    write("later.py");
+    for (path, time) in times {
+        fs::File::open(path).unwrap().set_modified(time).unwrap();
+    }
+    let code = "import late, shared_name.late\ndef f(event): return 'found'";
+    let mut running = rig.fork(&mut zygote, code);
+    assert_eq!(running.call("0"), Outcome::Answer("\"found\"".into()));
+    rig.end(running);
+    let child = rig.child(&mut zygote, &["later"]);
+    rig.end_zygote(child);
+    rig.end_zygote(zygote);
+}
+
+#[test]
 fn an_import_has_no_way_out_either() {
     // Root in its own namespace, and nowhere else.
     const PACKAGE: &str = "

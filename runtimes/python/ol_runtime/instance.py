@@ -215,6 +215,19 @@ def settle_paths(settings):
         paths.process(directory)
 
 
+def forget_directories():
+    """What was seen in directories holds for the standard library only: a child has others under
+    the same names, and times tell nothing, since many are made within one tick of the clock."""
+    seen = sys.path_importer_cache
+    standard = tuple(path for path in STANDARD_PATH if path)
+    for path in [path for path in seen if not path.startswith(standard)]:
+        invalidate = getattr(seen[path], "invalidate_caches", None)
+        if invalidate is None:
+            del seen[path]
+        else:
+            invalidate()
+
+
 def settle_main():
     """An empty __main__: nothing that looks at it (pickle, multiprocessing) meets the runtime."""
     sys.modules["__main__"] = type(sys)("__main__")

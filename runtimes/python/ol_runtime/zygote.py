@@ -137,6 +137,7 @@ def import_asked(library, hooks, text):
     os.environ.clear()
     hooks.leave_out(uniqueness.prepare(library.ol_zygote_renew))
     rehearsal.rehearse(settle_environment)
+    instance.forget_directories()
     # What lives now stays, and stays out of every child's collections: they would write to it.
     gc.collect()
     gc.freeze()

@@ -20,7 +20,7 @@ use super::unpacked::Unpacked;
 use crate::base::Package;
 use crate::base::packages::normalised;
 use crate::sys::clock;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -279,7 +279,6 @@ impl Store {
         if !paths.is_empty() {
             fs::write(unfinished.join(PATHS_FILE), paths.join("\n"))?;
         }
-        tell_apart(&unfinished, digest)?;
         match fs::rename(&unfinished, &path) {
             // Somebody else made the same meanwhile.
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => remove(&unfinished)?,
@@ -438,23 +437,6 @@ fn link_tree(from: &Path, into: &Path, depth: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// An interpreter that was forked from a zygote remembers directories by their time: two views
-/// never have the same.
-fn tell_apart(view: &Path, digest: [u8; 32]) -> io::Result<()> {
-    let word = u32::from_le_bytes(digest[..4].try_into().expect("a digest has 32 bytes"));
-    let times = Timestamps {
-        last_access: Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_OMIT,
-        },
-        last_modification: Timespec {
-            tv_sec: clock::wall().as_secs() as i64,
-            tv_nsec: i64::from(word % 1_000_000_000),
-        },
-    };
-    Ok(rustix::fs::utimensat(CWD, view, &times, AtFlags::empty())?)
-}
-
 fn boot_id() -> String {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     id.trim().to_owned()
@@ -570,12 +552,6 @@ mod tests {
         let has = |view: &View, name: &str| view.path.join(name).is_file();
         assert!(has(&both, "one.py") && has(&both, "two.py"));
         assert!(has(&alone, "one.py") && !has(&alone, "two.py"));
-        let modified = |view: &View| fs::metadata(&view.path).unwrap().modified().unwrap();
-        assert_ne!(
-            modified(&both),
-            modified(&alone),
-            "interpreters tell them apart"
-        );
         store
             .keep_views(&BTreeSet::from([alone.path.clone()]))
             .unwrap();
