@@ -110,9 +110,18 @@ impl Engine {
     fn ready_in(&self, place: u32) -> Option<Duration> {
         let mut after = Duration::ZERO;
         let mut at = place;
-        while self.forest.at(at).phase == Phase::Waiting {
-            after += self.usual_making(at);
+        loop {
+            match self.forest.at(at).phase {
+                Phase::Waiting => after += self.usual_making(at),
+                Phase::Installing { since } if self.is_at_hand(at) => {
+                    after += remaining(self.usual_making(at), self.now.since(since));
+                }
+                _ => break,
+            }
             at = self.forest.parent(at)?;
+            if self.live_zygote(at).is_some() {
+                return Some(after);
+            }
         }
         let node = self.forest.at(at);
         let on_its_way = node.zygotes.iter().filter_map(|key| {
@@ -122,6 +131,13 @@ impl Engine {
                 .then(|| remaining(self.usual_making(at), elapsed))
         });
         on_its_way.min().map(|left| left + after)
+    }
+
+    /// Whether its install only looks up what the store has: for the worker knows so, or a function
+    /// that wants it, and so has it, runs already.
+    fn is_at_hand(&self, place: u32) -> bool {
+        let index = self.forest.node_of(place).index();
+        self.forest.stocked[index] || self.forest.pins[index].like.is_some()
     }
 
     /// From the order to make one until it is ready: as measured, or else as modelled.

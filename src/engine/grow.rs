@@ -139,7 +139,7 @@ impl Engine {
             .any(|place| self.live_zygote(place).is_some())
     }
 
-    fn live_zygote(&self, place: u32) -> Option<ZygoteKey> {
+    pub(super) fn live_zygote(&self, place: u32) -> Option<ZygoteKey> {
         let zygotes = self.forest.at(place).zygotes.iter().copied();
         zygotes
             .filter(|key| {

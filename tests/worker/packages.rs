@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 const NO_INDEX: &str = "packages.index_url=http://127.0.0.1:9/simple";
 
 /// A worker whose packages come from a directory of wheels.
-struct Bed {
-    worker: Worker,
-    wheels: PathBuf,
+pub struct Bed {
+    pub worker: Worker,
+    pub wheels: PathBuf,
 }
 
 impl Bed {
-    fn new(name: &str, back_end: &str, overrides: &[&str]) -> Option<Self> {
+    pub fn new(name: &str, back_end: &str, overrides: &[&str]) -> Option<Self> {
         let wheels = directory(&format!("{name}-{back_end}"));
         fs::create_dir_all(&wheels).unwrap();
         let links = format!("packages.find_links=[{:?}]", wheels.display().to_string());
@@ -28,7 +28,7 @@ impl Bed {
         Some(Self { worker, wheels })
     }
 
-    fn deploy(&self, name: &str, asked: &str, code: &str) {
+    pub fn deploy(&self, name: &str, asked: &str, code: &str) {
         self.worker
             .deploy(name, &format!("# ol-install: {asked}\n{code}"));
     }
