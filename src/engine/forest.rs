@@ -33,7 +33,20 @@ pub(super) struct Forest {
     pub pins: Vec<Pin>,
     /// Nodes added since the tree was told.
     pub grown: u32,
+    /// What functions imported by themselves because no node has it, the last wanted last.
+    unmet: Vec<Unmet>,
 }
+
+/// Packages that cold starts from a node imported by themselves.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Unmet {
+    node: NodeId,
+    packages: PackageSet,
+    starts: u64,
+}
+
+/// Those that were not wanted for the longest time are forgotten.
+const UNMET_MAX: usize = 64;
 
 /// What a node that names packages without a version stands for at present: zygotes hold one
 /// version of each, and functions pinned to another one must not meet them.
@@ -146,6 +159,7 @@ impl Forest {
             stocked: tree_flags(tree_len, &stocked),
             pins: vec![Pin::default(); tree_len],
             grown: 0,
+            unmet: Vec::new(),
         };
         let count = forest.tree.len() * copies as usize;
         forest.nodes.resize_with(count, || Node::new(evict));
@@ -217,6 +231,27 @@ impl Forest {
             .iter()
             .map(|package| self.weights.of(package).memory);
         NODE_MEMORY + own.sum()
+    }
+
+    /// A cold start from this node has these to import by itself. How many had, whichever function.
+    pub fn miss(&mut self, node: NodeId, packages: &PackageSet) -> u64 {
+        let mut known = self.unmet.iter();
+        let place = known.position(|unmet| unmet.node == node && unmet.packages == *packages);
+        let mut unmet = match place {
+            Some(place) => self.unmet.remove(place),
+            None => Unmet {
+                node,
+                packages: packages.clone(),
+                starts: 0,
+            },
+        };
+        if self.unmet.len() >= UNMET_MAX {
+            self.unmet.remove(0);
+        }
+        unmet.starts += 1;
+        let starts = unmet.starts;
+        self.unmet.push(unmet);
+        starts
     }
 
     /// Adds a node to every copy; places change, so the caller renumbers its zygotes by `copy_of`

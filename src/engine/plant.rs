@@ -5,7 +5,7 @@ use super::zygote::{UPROOTED, ZygoteState};
 use super::{
     Effect, End, Engine, FunctionKey, Note, Origin, Params, Wanted, ZygoteKey, ZygoteTree,
 };
-use crate::base::{Duration, Package, PackageSet};
+use crate::base::{Duration, PackageSet};
 use crate::policy::{NodeId, Weights, grow};
 use alloc::vec::Vec;
 use core::mem;
@@ -161,7 +161,7 @@ impl Engine {
         }
     }
 
-    /// A function that imports much at each cold start gets a node of its own.
+    /// What functions import at each cold start, one or many, gets a node of its own.
     pub(super) fn perhaps_grow(&mut self, function: FunctionKey, origin: Origin) {
         let Origin::Zygote { node, .. } = origin else {
             return;
@@ -170,19 +170,19 @@ impl Engine {
             return;
         }
         let known = &self.functions[function];
-        let residual = self.left_to_import(function, known.ranked.first().map(|best| best.node));
         let best = known.ranked.first().map(|best| best.node);
-        let starts = known.counts.zygote + known.counts.fresh;
-        if best != Some(node) || !grow::deserves_node(residual, starts, self.forest.grown) {
+        let residual = self.left_to_import(function, best);
+        if best != Some(node) || !grow::is_dear(residual) {
             return;
         }
         let has = &self.forest.packages[node.index()];
-        let missing = known.packages().iter().filter(|package| {
-            let there = has.get(package.name());
-            there.is_none()
-        });
-        let missing: Vec<Package> = missing.cloned().collect();
-        self.add_node(node, &PackageSet::new(missing));
+        let wanted = known.packages().iter();
+        let missing = wanted.filter(|package| has.get(package.name()).is_none());
+        let missing = PackageSet::new(missing.cloned().collect());
+        let starts = self.forest.miss(node, &missing);
+        if grow::deserves_node(starts, self.forest.grown) {
+            self.add_node(node, &missing);
+        }
     }
 
     fn add_node(&mut self, parent: NodeId, packages: &PackageSet) {

@@ -1,9 +1,9 @@
 //! When the zygote tree should have more of something.
 //!
 //! A node that forks most of the time keeps callers waiting in its socket: it gets a second zygote,
-//! as a shop with one busy till opens another, and only that node, never the whole tree. A function
-//! that imports the same things at each cold start though the tree knows nothing of them gets a
-//! node of its own (`dynamic_zygotes`), below the best that there is.
+//! as a shop with one busy till opens another, and only that node, never the whole tree. What cold
+//! starts import again and again, of one function or of many that are called once, though the tree
+//! knows nothing of it, gets a node (`dynamic_zygotes`), below the best that there is.
 
 use crate::base::Duration;
 
@@ -28,10 +28,16 @@ pub fn is_saturated(utilisation: f64) -> bool {
     utilisation > UTILISATION_MAX
 }
 
-/// Whether a function deserves a node of its own.
+/// Whether a node that has what a cold start imports by itself would be worth its memory.
 #[must_use]
-pub fn deserves_node(residual: Duration, cold_starts: u64, grown: u32) -> bool {
-    residual >= SAVING_MIN && cold_starts >= COLD_STARTS_MIN && grown < GROWN_MAX
+pub fn is_dear(residual: Duration) -> bool {
+    residual >= SAVING_MIN
+}
+
+/// Whether what so many cold starts imported by themselves deserves a node.
+#[must_use]
+pub fn deserves_node(cold_starts: u64, grown: u32) -> bool {
+    cold_starts >= COLD_STARTS_MIN && grown < GROWN_MAX
 }
 
 #[cfg(test)]
@@ -48,10 +54,10 @@ mod tests {
 
     #[test]
     fn a_node_is_added_for_what_is_dear_and_repeated() {
-        let dear = Duration::from_millis(250);
-        assert!(deserves_node(dear, 3, 0));
-        assert!(!deserves_node(dear, 2, 0));
-        assert!(!deserves_node(Duration::from_millis(1), 100, 0));
-        assert!(!deserves_node(dear, 3, GROWN_MAX));
+        assert!(is_dear(Duration::from_millis(250)));
+        assert!(!is_dear(Duration::from_millis(1)));
+        assert!(deserves_node(3, 0));
+        assert!(!deserves_node(2, 0));
+        assert!(!deserves_node(3, GROWN_MAX));
     }
 }
