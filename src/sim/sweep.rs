@@ -18,8 +18,14 @@ use std::thread;
 const BATCH_ARRIVALS: usize = 1 << 15;
 
 /// Something that plays arrivals.
-pub trait Player: Send {
+pub trait Player: Send + Sized {
     fn play(&mut self, batch: &[Arrival]);
+
+    /// Players that this one stood for as well, until they parted from it in the last batch. They
+    /// have played that one.
+    fn parted(&mut self) -> Vec<Self> {
+        Vec::new()
+    }
 }
 
 /// One a core.
@@ -31,7 +37,7 @@ pub fn threads() -> usize {
 /// moment, to drain or to report what they have done so far.
 pub fn run<P, F>(
     reader: &mut Reader,
-    players: &mut [P],
+    players: &mut Vec<P>,
     threads: usize,
     mut between: F,
 ) -> Result<(), TraceError>
@@ -59,6 +65,8 @@ where
             read
         });
         more = read?;
+        let parted: Vec<P> = players.iter_mut().flat_map(P::parted).collect();
+        players.extend(parted);
         between(reader, players);
         core::mem::swap(&mut batch, &mut following);
     }
@@ -111,7 +119,7 @@ mod tests {
     #[test]
     fn every_player_hears_every_call_in_order_on_any_number_of_threads() {
         for calls in [0, 1, BATCH_ARRIVALS, 3 * BATCH_ARRIVALS + 17] {
-            let mut alone = [Sum::default()];
+            let mut alone = vec![Sum::default()];
             run(&mut reader(calls), &mut alone, 1, |_, _| {}).unwrap();
             assert_eq!(alone[0].1, calls);
             for threads in [1, 2, 5] {
@@ -136,7 +144,7 @@ mod tests {
         };
         let arrivals = [0.0, 5.0, 4.0].map(|t_ms| Arrival { t_ms, function: 0 });
         let mut reader = Reader::from_memory("memory", header, arrivals.to_vec());
-        let error = run(&mut reader, &mut [Sum::default()], 2, |_, _| {}).unwrap_err();
+        let error = run(&mut reader, &mut vec![Sum::default()], 2, |_, _| {}).unwrap_err();
         assert!(
             error.to_string().contains("call 3 at 4 ms is earlier"),
             "{error}"

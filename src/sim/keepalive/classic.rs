@@ -109,6 +109,25 @@ struct Container {
     started: u64,
 }
 
+/// When a container is free again, then which: one number, which is compared in one step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Finish(u128);
+
+impl Finish {
+    /// Bits of floats that are not negative order as they do.
+    const fn new(t_ms: f64, container: u32) -> Self {
+        Self((t_ms.to_bits() as u128) << 32 | container as u128)
+    }
+
+    const fn t_ms(self) -> f64 {
+        f64::from_bits((self.0 >> 32) as u64)
+    }
+
+    const fn container(self) -> u32 {
+        self.0 as u32
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Served {
     size_mb: f64,
@@ -136,17 +155,19 @@ pub struct Classic {
     policy: Policy,
     memory_mb: f64,
     used_mb: f64,
+    asked_mb: f64,
     clock: f64,
     functions: Vec<Served>,
     containers: Vec<Container>,
     free: Vec<u32>,
     pool: Heap,
-    /// Bits of the finish time, container: bits of floats that are not negative order as they do.
-    running: BinaryHeap<Reverse<(u64, u32)>>,
+    running: BinaryHeap<Reverse<Finish>>,
     starts: u64,
     /// HIST: functions in the order of their first arrivals, and until when each is pre-warmed.
     seen: Vec<u32>,
     prewarmed_until_ms: Vec<f64>,
+    /// No function is pre-warmed for longer.
+    prewarmed_max_ms: f64,
     random: Mersenne,
     counts: Counts,
     victims: Vec<Victim>,
@@ -176,6 +197,7 @@ impl Classic {
             policy,
             memory_mb,
             used_mb: 0.0,
+            asked_mb: 0.0,
             clock: 0.0,
             functions: functions.iter().map(served).collect(),
             containers: Vec::new(),
@@ -185,6 +207,7 @@ impl Classic {
             starts: 0,
             seen: Vec::new(),
             prewarmed_until_ms: Vec::new(),
+            prewarmed_max_ms: f64::NEG_INFINITY,
             random: Mersenne::new(seed),
             counts: Counts::new(functions.len()),
             victims: Vec::new(),
@@ -212,6 +235,16 @@ impl Classic {
         self.used_mb
     }
 
+    /// The most memory that was asked for so far: with as much as that, everything goes as here.
+    pub fn asked_mb(&self) -> f64 {
+        self.asked_mb
+    }
+
+    /// From now on. What is in use stays in use.
+    pub fn set_memory_mb(&mut self, memory_mb: f64) {
+        self.memory_mb = memory_mb;
+    }
+
     pub fn pool_len(&self) -> usize {
         self.pool.len()
     }
@@ -230,7 +263,11 @@ impl Classic {
         self.counts.mem_mb_ms += self.used_mb * (now - self.counts.until_ms);
         self.counts.until_ms = now;
         self.stop_finished(now);
-        self.pool.heapify();
+        if self.policy.lifetime_ms().is_some() && self.idle_of(function).next().is_some() {
+            self.pool.heapify_for_now(); // Who chooses among the idle rebuilds it again.
+        } else {
+            self.pool.heapify();
+        }
         if self.policy == Policy::Hist {
             self.prewarm(now);
             self.note_arrival(function, now);
@@ -269,11 +306,12 @@ impl Classic {
     /// Step 1. Only HIST cares in which order they stop.
     fn stop_finished(&mut self, now: f64) {
         debug_assert!(self.stopped.is_empty());
-        while let Some(&Reverse((finish, container))) = self.running.peek() {
-            if f64::from_bits(finish) > now {
+        while let Some(&Reverse(finish)) = self.running.peek() {
+            if finish.t_ms() > now {
                 break;
             }
             self.running.pop();
+            let container = finish.container();
             self.containers[container as usize].running = false;
             if self.policy == Policy::Hist {
                 self.stopped.push(container);
@@ -296,6 +334,9 @@ impl Classic {
     /// Step 2, with the comparison the wrong way round, as published: whoever was called *less*
     /// than its window ago gets another container, at every call of anybody.
     fn prewarm(&mut self, now: f64) {
+        if self.prewarmed_max_ms < now {
+            return;
+        }
         for order in 0..self.seen.len() {
             if self.prewarmed_until_ms[order] >= now {
                 let function = self.seen[order];
@@ -329,11 +370,13 @@ impl Classic {
         };
         hist.gaps.arrived(now);
         hist.prewarm_ms = hist.gaps.prewarm_ms();
-        self.prewarmed_until_ms[hist.order] = if hist.prewarm_ms == 0.0 {
+        let until_ms = if hist.prewarm_ms == 0.0 {
             f64::NEG_INFINITY
         } else {
             now + hist.prewarm_ms
         };
+        self.prewarmed_until_ms[hist.order] = until_ms;
+        self.prewarmed_max_ms = f64::max(self.prewarmed_max_ms, until_ms);
     }
 
     /// Step 4: the first idle container in array order that has not expired.
@@ -341,6 +384,10 @@ impl Classic {
         if let Some(lifetime_ms) = self.policy.lifetime_ms() {
             return self.choose_unexpired(function, now, lifetime_ms);
         }
+        self.first_idle_of(function)
+    }
+
+    fn first_idle_of(&self, function: u32) -> Option<u32> {
         self.idle_of(function)
             .min_by_key(|&container| self.pool.place(container))
     }
@@ -356,6 +403,13 @@ impl Classic {
 
     /// The order is that of the array before anybody is deleted; the rebuilding comes after.
     fn choose_unexpired(&mut self, function: u32, now: f64, lifetime_ms: f64) -> Option<u32> {
+        let expired =
+            |container: u32| self.containers[container as usize].last_access_ms + lifetime_ms < now;
+        if !self.idle_of(function).any(expired) {
+            let chosen = self.first_idle_of(function)?;
+            self.pool.heapify();
+            return Some(chosen);
+        }
         let mut snapshot = core::mem::take(&mut self.snapshot);
         snapshot.clear();
         snapshot.extend(self.idle_of(function));
@@ -370,15 +424,15 @@ impl Classic {
                 chosen = Some(container);
             }
         }
-        if !snapshot.is_empty() {
-            self.pool.heapify();
-        }
+        self.pool.heapify();
         self.snapshot = snapshot;
         chosen
     }
 
-    fn fits(&self, size_mb: f64) -> bool {
-        self.used_mb + size_mb <= self.memory_mb
+    fn fits(&mut self, size_mb: f64) -> bool {
+        let asked_mb = self.used_mb + size_mb;
+        self.asked_mb = f64::max(self.asked_mb, asked_mb);
+        asked_mb <= self.memory_mb
     }
 
     /// A new container of the function, in the pool and idle.
@@ -415,8 +469,7 @@ impl Classic {
         container.started = self.starts;
         container.last_access_ms = now;
         let function = container.function;
-        self.running
-            .push(Reverse(((now + run_ms).to_bits(), index)));
+        self.running.push(Reverse(Finish::new(now + run_ms, index)));
         self.counts.exec_ms += run_ms;
         self.functions[function as usize].uses += 1;
         let priority = self.priority(function, now);

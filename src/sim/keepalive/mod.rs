@@ -117,7 +117,7 @@ pub struct Cell {
     pub options: own::Options,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Simulation {
     Classic(Box<Classic>),
     Own(Box<Own>),
@@ -152,10 +152,17 @@ pub struct Told<'a> {
     pub layers: Option<Arc<Layers>>,
 }
 
-/// A cell being simulated.
+/// A cell being simulated, and with it those of less memory for which it makes no difference yet.
+///
+/// As long as nobody asked for more memory than a size has, that size fares like a larger one. So
+/// the largest of them is played, and a size parts from it in the batch in which it is too small:
+/// that batch is played once more from its beginning.
 #[derive(Debug)]
 pub struct Job {
     cell: Cell,
+    /// Memories of the others, the largest last.
+    also_mb: Vec<f64>,
+    parted: Vec<Self>,
     simulation: Simulation,
     keep: Keep,
     outcomes: String,
@@ -163,6 +170,42 @@ pub struct Job {
 }
 
 impl Job {
+    /// Jobs for all the cells, as few as will do.
+    pub fn for_all(told: &Told<'_>, cells: &[Cell], keep: Keep) -> Vec<Self> {
+        let mut jobs: Vec<Self> = Vec::new();
+        for &cell in cells {
+            // A decision is told as it is made, and bounds are not played.
+            let alone = keep.decisions || cell.policy == Policy::Bound;
+            let with = jobs.iter_mut().find(|job| !alone && job.is_like(cell));
+            match with {
+                Some(job) => job.also_mb.push(cell.memory_mb),
+                None => jobs.push(Self::new(told, cell, keep)),
+            }
+        }
+        for job in &mut jobs {
+            job.also_mb.push(job.cell.memory_mb);
+            job.also_mb.sort_by(f64::total_cmp);
+            let largest_mb = job.also_mb.pop().expect("its own at least");
+            job.set_memory_mb(largest_mb);
+        }
+        jobs
+    }
+
+    fn is_like(&self, cell: Cell) -> bool {
+        let memory_mb = cell.memory_mb;
+        Cell {
+            memory_mb,
+            ..self.cell
+        } == cell
+    }
+
+    /// Whether the counts are those of this cell.
+    pub fn stands_for(&self, cell: Cell) -> bool {
+        let mut others = self.also_mb.iter();
+        self.cell == cell
+            || (self.is_like(cell) && others.any(|size| size.total_cmp(&cell.memory_mb).is_eq()))
+    }
+
     /// Clairvoyant policies must be told the future of the trace that will be played.
     pub fn new(told: &Told<'_>, cell: Cell, keep: Keep) -> Self {
         let Told {
@@ -195,10 +238,29 @@ impl Job {
         let (outcomes, decisions) = (String::new(), Vec::new());
         Self {
             cell,
+            also_mb: Vec::new(),
+            parted: Vec::new(),
             simulation,
             keep,
             outcomes,
             decisions,
+        }
+    }
+
+    fn set_memory_mb(&mut self, memory_mb: f64) {
+        self.cell.memory_mb = memory_mb;
+        match &mut self.simulation {
+            Simulation::Classic(model) => model.set_memory_mb(memory_mb),
+            Simulation::Own(model) => model.set_memory_mb(memory_mb),
+            Simulation::Bound(_) => {}
+        }
+    }
+
+    fn asked_mb(&self) -> f64 {
+        match &self.simulation {
+            Simulation::Classic(model) => model.asked_mb(),
+            Simulation::Own(model) => model.asked_mb(),
+            Simulation::Bound(_) => 0.0,
         }
     }
 
@@ -230,10 +292,31 @@ impl Job {
             Simulation::Bound(_) => &[],
         }
     }
-}
 
-impl Player for Job {
-    fn play(&mut self, batch: &[Arrival]) {
+    /// Sizes too small for what was just played go their own way from where it began.
+    fn part(&mut self, before: Simulation, outcomes: usize, batch: &[Arrival]) {
+        let asked_mb = self.asked_mb();
+        let parting = self.also_mb.partition_point(|&size_mb| size_mb < asked_mb);
+        let mut parting: Vec<f64> = self.also_mb.drain(..parting).collect();
+        let Some(largest_mb) = parting.pop() else {
+            return;
+        };
+        let mut job = Self {
+            cell: self.cell,
+            also_mb: parting,
+            parted: Vec::new(),
+            simulation: before,
+            keep: self.keep,
+            outcomes: self.outcomes[..outcomes].to_owned(),
+            decisions: Vec::new(),
+        };
+        job.set_memory_mb(largest_mb);
+        job.play(batch);
+        self.parted.append(&mut job.parted);
+        self.parted.push(job);
+    }
+
+    fn play_alone(&mut self, batch: &[Arrival]) {
         for &arrival in batch {
             let outcome = match &mut self.simulation {
                 Simulation::Classic(model) => model.call(arrival),
@@ -255,9 +338,26 @@ impl Player for Job {
     }
 }
 
+impl Player for Job {
+    fn play(&mut self, batch: &[Arrival]) {
+        if self.also_mb.is_empty() {
+            return self.play_alone(batch);
+        }
+        let (before, outcomes) = (self.simulation.clone(), self.outcomes.len());
+        self.play_alone(batch);
+        self.part(before, outcomes, batch);
+    }
+
+    fn parted(&mut self) -> Vec<Self> {
+        core::mem::take(&mut self.parted)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim::trace::Reader;
+    use crate::sim::trace::generate::{Kind, Plan};
 
     #[test]
     fn names_and_models_find_each_other() {
@@ -269,6 +369,75 @@ mod tests {
                     .iter()
                     .all(|policy| policy.model() == model)
             );
+        }
+    }
+
+    /// Every policy of the model, in memories that begin small and end large enough for all.
+    fn cells(model: Model) -> Vec<Cell> {
+        let mut cells = Vec::new();
+        for policy in model.policies() {
+            for options in [(false, false), (true, true)] {
+                let (wait, layers) = options;
+                cells.extend((1..14).map(|size| Cell {
+                    policy,
+                    memory_mb: 150.0 * f64::from(size) * f64::from(size),
+                    seed: 5,
+                    options: own::Options { wait, layers },
+                }));
+            }
+        }
+        cells
+    }
+
+    #[test]
+    fn sizes_simulated_together_fare_as_each_alone() {
+        for (seed, model) in [(1, Model::Classic), (2, Model::Course), (3, Model::Own)] {
+            let plan = Plan {
+                kind: Kind::Mixed,
+                functions: 12,
+                rate: 2.0,
+                length_ms: 3_000_000.0,
+                seed,
+            };
+            let mut reader = Reader::generated(&plan);
+            let arrivals = reader.read_to_end().unwrap();
+            let header = reader.header();
+            let told = Told {
+                functions: &header.functions,
+                future: Some(Arc::new(Future::of(&header.functions, &arrivals))),
+                layers: Some(Arc::new(Layers::of(header, 0.3))),
+            };
+            let keep = Keep {
+                outcomes: true,
+                decisions: false,
+            };
+            let cells = cells(model);
+            let mut jobs = Job::for_all(&told, &cells, keep);
+            let together = jobs.len();
+            let mut alone: Vec<Job> = cells
+                .iter()
+                .map(|&cell| Job::new(&told, cell, keep))
+                .collect();
+            for batch in arrivals.chunks(500) {
+                for job in &mut alone {
+                    job.play(batch);
+                }
+                for job in &mut jobs {
+                    job.play(batch);
+                }
+                let parted: Vec<Job> = jobs.iter_mut().flat_map(Job::parted).collect();
+                jobs.extend(parted);
+            }
+            assert!(
+                together < jobs.len() && jobs.len() < cells.len(),
+                "{model:?}"
+            );
+            for job in alone {
+                let other = jobs.iter().find(|other| other.stands_for(job.cell()));
+                let other = other.unwrap();
+                assert_eq!(other.outcomes(), job.outcomes(), "{:?}", job.cell());
+                assert_eq!(other.counts(), job.counts(), "{:?}", job.cell());
+            }
         }
     }
 

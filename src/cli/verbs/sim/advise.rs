@@ -126,13 +126,13 @@ impl Search<'_> {
     fn range(&self) -> Result<(f64, f64), Failure> {
         let mut reader = trace::open(self.path).map_err(|error| bad_trace(&error))?;
         let functions = reader.header().functions.clone();
-        let mut curves = [Curve::new(&functions, 1.0, 0)];
+        let mut curves = vec![Curve::new(&functions, 1.0, 0)];
         let mut progress = Progress::start(self.context.quiet);
         let played = sweep::run(&mut reader, &mut curves, 1, |reader, _| {
             progress.show(|| far(reader));
         });
         played.map_err(|error| bad_trace(&error))?;
-        let [curve] = curves;
+        let curve = curves.remove(0);
         if curve.calls() == 0 {
             let what = self.path.display().to_string();
             return Err(Failure::failed(

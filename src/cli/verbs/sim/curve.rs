@@ -127,15 +127,14 @@ fn run(matches: &ArgMatches, context: &Context) -> Done {
 fn play(path: &Path, wanted: &Wanted, context: &Context) -> Result<Curve, Failure> {
     let mut reader = trace::open(path).map_err(|error| bad_trace(&error))?;
     let functions = &reader.header().functions;
-    let mut curves = [Curve::new(functions, wanted.sample, wanted.seed)];
+    let mut curves = vec![Curve::new(functions, wanted.sample, wanted.seed)];
     let mut progress = Progress::start(context.quiet);
     let played = sweep::run(&mut reader, &mut curves, 1, |reader, _| {
         progress.show(|| far(reader));
     });
     drop(progress);
     played.map_err(|error| bad_trace(&error))?;
-    let [curve] = curves;
-    Ok(curve)
+    Ok(curves.remove(0))
 }
 
 /// The sizes that were named, or so many up to where nothing changes any more.

@@ -288,20 +288,20 @@ fn simulate(wanted: &Wanted, mut reader: Reader, outputs: &mut Outputs, context:
         future: wanted.future(reader.path())?,
         layers: wanted.layers(reader.header()),
     };
-    let job = |cell| Job::new(&told, cell, wanted.keep);
-    let mut jobs: Vec<Job> = wanted.cells().into_iter().map(job).collect();
+    let cells = wanted.cells();
+    let mut jobs = Job::for_all(&told, &cells, wanted.keep);
     let mut progress = Progress::start(context.quiet);
-    let count = jobs.len();
+    let count = cells.len();
     let played = sweep::run(&mut reader, &mut jobs, wanted.threads, |reader, _| {
         progress.show(|| format!("{} in {count} simulations", far(reader)));
     });
     drop(progress);
     played.map_err(|error| bad_trace(&error))?;
-    let mut rest = &jobs[..];
+    let mut rest = &cells[..];
     while let Some(first) = rest.first() {
-        let (runs, following) = rest.split_at(wanted.runs_of(first.cell().policy));
+        let (runs, following) = rest.split_at(wanted.runs_of(first.policy));
         rest = following;
-        outputs.row(&row(wanted, reader.path(), &functions, runs))?;
+        outputs.row(&row(wanted, reader.path(), &functions, runs, &jobs))?;
     }
     Ok(())
 }
@@ -310,14 +310,20 @@ fn row<'a>(
     wanted: &Wanted,
     trace: &'a Path,
     functions: &'a [Function],
-    runs: &'a [Job],
+    runs: &[Cell],
+    jobs: &'a [Job],
 ) -> Row<'a> {
-    let summary = Summary::of(functions, runs.iter().map(Job::counts));
-    let outcomes = wanted.keep.outcomes.then(|| runs[0].outcomes());
+    let of = |&cell| {
+        jobs.iter()
+            .find(|job| job.stands_for(cell))
+            .expect("all were played")
+    };
+    let summary = Summary::of(functions, runs.iter().map(|cell| of(cell).counts()));
+    let outcomes = wanted.keep.outcomes.then(|| of(&runs[0]).outcomes());
     Row {
         trace,
         functions,
-        cell: runs[0].cell(),
+        cell: runs[0],
         summary,
         outcomes,
     }
@@ -334,7 +340,7 @@ fn explain(wanted: &Wanted, path: &Path, outputs: &mut Outputs) -> Done {
             future: future.clone(),
             layers: wanted.layers(reader.header()),
         };
-        let mut jobs = [Job::new(&told, cell, wanted.keep)];
+        let mut jobs = vec![Job::new(&told, cell, wanted.keep)];
         let mut printed = outputs.heading(path, cell);
         let played = sweep::run(&mut reader, &mut jobs, 1, |_, jobs| {
             let decisions = jobs[0].take_decisions();
@@ -344,7 +350,7 @@ fn explain(wanted: &Wanted, path: &Path, outputs: &mut Outputs) -> Done {
         });
         played.map_err(|error| bad_trace(&error))?;
         printed?;
-        outputs.row(&row(wanted, path, &functions, &jobs))?;
+        outputs.row(&row(wanted, path, &functions, &[cell], &jobs))?;
     }
     Ok(())
 }

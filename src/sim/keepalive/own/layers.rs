@@ -244,7 +244,7 @@ fn worth_a_node(sets: &[PackageSet]) -> Vec<PackageSet> {
 }
 
 /// What becomes of one node.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Kept {
     pub is_there: bool,
     /// Containers and nodes right above it.

@@ -105,7 +105,7 @@ struct Container {
 
 type ContainerKey = Key<Container>;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Served {
     /// Its own, layers below it not counted.
     mem_mb: f64,
@@ -134,12 +134,13 @@ enum Event {
 }
 
 /// One server under one policy with one size of memory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Own {
     policy: Policy,
     options: Options,
     memory_mb: f64,
     used_mb: f64,
+    asked_mb: f64,
     busy_mb: f64,
     clock: f64,
     functions: Vec<Served>,
@@ -179,6 +180,7 @@ impl Own {
             options,
             memory_mb,
             used_mb: 0.0,
+            asked_mb: 0.0,
             busy_mb: 0.0,
             clock: 0.0,
             functions: functions
@@ -203,6 +205,16 @@ impl Own {
 
     pub fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    /// The most memory that was asked for so far: with as much as that, everything goes as here.
+    pub fn asked_mb(&self) -> f64 {
+        self.asked_mb
+    }
+
+    /// From now on. What is in use stays in use.
+    pub fn set_memory_mb(&mut self, memory_mb: f64) {
+        self.memory_mb = memory_mb;
     }
 
     /// Who was evicted on behalf of the last call.
@@ -399,7 +411,7 @@ impl Own {
         let served = &self.functions[function as usize];
         let is_there = !served.idle.is_empty() || !served.busy.is_empty();
         let needs_mb = served.mem_mb + self.missing(function).mem_mb;
-        if is_there || self.used_mb + needs_mb > self.memory_mb {
+        if is_there || !self.fits(needs_mb) {
             return;
         }
         if let Some(key) = self.add(function, now) {
@@ -408,6 +420,12 @@ impl Own {
     }
 
     // Containers.
+
+    fn fits(&mut self, mem_mb: f64) -> bool {
+        let asked_mb = self.used_mb + mem_mb;
+        self.asked_mb = f64::max(self.asked_mb, asked_mb);
+        asked_mb <= self.memory_mb
+    }
 
     fn add(&mut self, function: u32, now: f64) -> Option<ContainerKey> {
         let container = Container {

@@ -37,10 +37,10 @@ impl Own {
         let own_mb = self.functions[function as usize].mem_mb;
         let stack = self.missing(function);
         let mem_mb = own_mb + stack.mem_mb;
-        let missing = self.used_mb + mem_mb - self.memory_mb;
-        if missing <= 0.0 {
+        if self.fits(mem_mb) {
             return true;
         }
+        let missing = self.used_mb + mem_mb - self.memory_mb;
         if self.busy_mb + own_mb + stack.unheld_mb > self.memory_mb {
             return false;
         }
@@ -58,7 +58,7 @@ impl Own {
         for victim in &chosen {
             self.evict(victim, now);
         }
-        self.used_mb + mem_mb <= self.memory_mb
+        self.fits(mem_mb)
     }
 
     fn evict(&mut self, victim: &Chosen, now: f64) {
