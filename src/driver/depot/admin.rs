@@ -168,7 +168,7 @@ impl Worker {
                     "left": left,
                 })
             }
-            State::Composing => json!({ "state": "composing", "packages": [] }),
+            State::Composing { .. } => json!({ "state": "composing", "packages": [] }),
             State::Ready { entries, .. } => {
                 json!({ "state": "ready", "packages": names(&mut entries.iter()) })
             }

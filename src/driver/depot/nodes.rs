@@ -205,6 +205,14 @@ impl Worker {
             entries,
             composed,
         } = told;
+        let is_there = |entry: &Entry| self.depot.entries.contains_key(&entry.id);
+        let composed = match composed {
+            // Else its files may have gone while they were linked.
+            Ok(_) if !entries.iter().all(is_there) => {
+                Err(io::Error::other("a package was removed meanwhile"))
+            }
+            composed => composed,
+        };
         match composed {
             Ok(view) => {
                 if self.depot.nodes.len() == VIEWS_MAX {

@@ -84,7 +84,9 @@ pub(super) enum State {
         there: BTreeMap<String, EntryId>,
         left: usize,
     },
-    Composing,
+    Composing {
+        entries: Vec<EntryId>,
+    },
     Ready {
         view: View,
         packages: Box<PackageSet>,
@@ -320,12 +322,13 @@ impl Worker {
         let Some(request) = self.depot.sets.get_mut(&key) else {
             return;
         };
-        request.state = State::Composing;
+        let ids: Vec<EntryId> = entries.iter().map(|entry| entry.id.clone()).collect();
         let store = self.depot.store.clone();
         let set = Set {
             requirements: request.requirements.text(),
-            packages: entries.iter().map(|entry| entry.id.clone()).collect(),
+            packages: ids.clone(),
         };
+        request.state = State::Composing { entries: ids };
         let compose = move || {
             let view = store.compose(&entries);
             let kept = view.and_then(|view| store.keep_set(key, &set).map(|()| view));

@@ -4,6 +4,7 @@
 //! In use is whatever a function that is known, or a zygote's node, can see: none of that goes,
 //! however full the store is. Of the rest what was added first goes first.
 
+use super::sets::State;
 use super::{Depot, Told as DepotTold};
 use crate::base::{Bytes, Duration as Span, Package, Time};
 use crate::driver::worker::Worker;
@@ -11,9 +12,8 @@ use crate::engine::Event;
 use crate::host::packages::{Entry, EntryId};
 use crate::policy::Weights;
 use crate::policy::tree::Weight;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// How often it is looked after, when anything changed.
@@ -56,18 +56,6 @@ impl Depot {
         }
         weights
     }
-
-    fn views_in_use(&self, used: &BTreeMap<EntryId, usize>) -> BTreeSet<PathBuf> {
-        let is_used = |ids: &[EntryId]| ids.iter().all(|id| used.contains_key(id));
-        let sets = self.sets.values();
-        let sets = sets.filter_map(|set| Some((set.ready_view()?, set.entries())));
-        let nodes = self.nodes.values();
-        let nodes = nodes.map(|node| (&node.view, node.entries.as_slice()));
-        sets.chain(nodes)
-            .filter(|(_, ids)| is_used(ids))
-            .map(|(view, _)| view.path.clone())
-            .collect()
-    }
 }
 
 impl Worker {
@@ -89,9 +77,13 @@ impl Worker {
         }
         // Sets that are being put together, and zygotes that may outlive their functions.
         for set in self.depot.sets.values() {
-            if let super::sets::State::Fetching { there, .. } = &set.state {
-                let ids: Vec<EntryId> = there.values().cloned().collect();
-                count(&ids);
+            match &set.state {
+                State::Fetching { there, .. } => {
+                    let ids: Vec<EntryId> = there.values().cloned().collect();
+                    count(&ids);
+                }
+                State::Composing { entries } => count(entries),
+                _ => {}
             }
         }
         for node in self.engine.tree().iter().map(|(node, _)| node) {
@@ -190,12 +182,11 @@ impl Worker {
         depot.sets.retain(|_, set| !names(set.entries()));
         depot.nodes.retain(|_, node| !names(&node.entries));
         log::info!("{} packages that nobody uses were removed", going.len());
-        let uses = self.uses();
-        let views = self.depot.views_in_use(&uses);
         let (store, going) = (self.depot.store.clone(), going.to_vec());
         let remove = move || {
             let mut removed = going.iter().try_for_each(|id| store.remove(id));
-            removed = removed.and_then(|()| store.keep_views(&views));
+            // Those of the sets and nodes that were just forgotten, and of workers before this one.
+            removed = removed.and_then(|()| store.drop_views());
             DepotTold::Upkeep(Told::Removed(removed))
         };
         if self.depot.help(remove).is_err() {

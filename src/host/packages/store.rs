@@ -12,7 +12,8 @@
 //!
 //! A view is one directory like any virtual environment's, made of hard links: whatever works there
 //! works here (namespaces, data files, metadata, entry points), an import costs the same however
-//! many packages there are, and all views share the pages of a file in memory.
+//! many packages there are, and all views share the pages of a file in memory. It is held by whoever
+//! has a [`View`], from before it is looked for: only what nobody holds is ever removed.
 
 use super::record::hex;
 use super::requirements::RequirementsKey;
@@ -24,12 +25,13 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Of a file of facts, or of a set.
 const FACTS_BYTES_MAX: u64 = 4 << 20;
@@ -132,16 +134,22 @@ pub struct Set {
     pub packages: Vec<EntryId>,
 }
 
-/// A directory to be mounted as /packages.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A directory to be mounted as /packages; there as long as anybody has this.
+#[derive(Debug, Clone)]
 pub struct View {
     pub path: PathBuf,
+    _held: Arc<()>,
 }
+
+/// The views that somebody has, by their names.
+type Held = BTreeMap<String, Weak<()>>;
 
 /// The packages of one interpreter.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    /// Locked while a view is taken up, and while one that nobody has is taken away.
+    held: Arc<Mutex<Held>>,
 }
 
 impl Store {
@@ -149,6 +157,7 @@ impl Store {
     pub fn open(directory: &Path, tag: &str) -> io::Result<(Self, Vec<Entry>)> {
         let store = Self {
             root: directory.join(tag),
+            held: Arc::default(),
         };
         if store.work().exists() {
             fs::remove_dir_all(store.work())?;
@@ -265,9 +274,9 @@ impl Store {
         }
         let digest: [u8; 32] = hasher.finalize().into();
         let name = hex(&digest[..10]);
-        let path = self.root.join("views").join(&name);
-        if path.is_dir() {
-            return Ok(View { path });
+        let view = self.hold(&name);
+        if view.path.is_dir() {
+            return Ok(view);
         }
         let unfinished = self.unfinished(&format!("view-{name}"))?;
         self.link(entries.iter().copied(), &unfinished)?;
@@ -279,12 +288,32 @@ impl Store {
         if !paths.is_empty() {
             fs::write(unfinished.join(PATHS_FILE), paths.join("\n"))?;
         }
-        match fs::rename(&unfinished, &path) {
+        match fs::rename(&unfinished, &view.path) {
             // Somebody else made the same meanwhile.
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => remove(&unfinished)?,
             other => other?,
         }
-        Ok(View { path })
+        Ok(view)
+    }
+
+    /// From here on the view of this name stays, if it is there.
+    fn hold(&self, name: &str) -> View {
+        let mut held = self.held();
+        let known = held.get(name).and_then(Weak::upgrade);
+        let pin = known.unwrap_or_else(|| {
+            let pin = Arc::default();
+            held.insert(name.to_owned(), Arc::downgrade(&pin));
+            pin
+        });
+        View {
+            path: self.root.join("views").join(name),
+            _held: pin,
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        // Whoever panicked had added or removed one name, or not.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has a directory hold the files of these. Blocks.
@@ -336,15 +365,31 @@ impl Store {
         remove(&self.directory_of(id))
     }
 
-    /// Removes every view but these. Blocks.
-    pub fn keep_views(&self, used: &BTreeSet<PathBuf>) -> io::Result<()> {
+    /// Removes every view that nobody has. Blocks.
+    pub fn drop_views(&self) -> io::Result<()> {
         for found in fs::read_dir(self.root.join("views"))? {
-            let path = found?.path();
-            if !used.contains(&path) {
-                remove(&path)?;
+            let name = found?.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if let Some(taken) = self.take_view(name)? {
+                remove(&taken)?;
             }
         }
         Ok(())
+    }
+
+    /// Where a view went that nobody has.
+    fn take_view(&self, name: &str) -> io::Result<Option<PathBuf>> {
+        let mut held = self.held();
+        if held.get(name).is_some_and(|pin| pin.strong_count() > 0) {
+            return Ok(None);
+        }
+        held.remove(name);
+        // All of it at once: whoever takes it up next finds none, and makes it anew.
+        let taken = self.unfinished("gone")?;
+        match fs::rename(self.root.join("views").join(name), &taken) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(Some(taken)),
+        }
     }
 
     /// Empties the installer's cache when it has grown too large. Blocks; nobody may be using it.
@@ -445,6 +490,7 @@ fn boot_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     struct Bed(PathBuf);
 
@@ -548,13 +594,48 @@ mod tests {
             .unwrap();
         let both = store.compose(&[two.clone(), one.clone()]).unwrap();
         let alone = store.compose(core::slice::from_ref(&one)).unwrap();
-        assert_eq!(store.compose(&[one, two]).unwrap(), both, "made once");
+        let again = store.compose(&[one, two]).unwrap();
+        assert_eq!(again.path, both.path, "made once");
         let has = |view: &View, name: &str| view.path.join(name).is_file();
         assert!(has(&both, "one.py") && has(&both, "two.py"));
         assert!(has(&alone, "one.py") && !has(&alone, "two.py"));
-        store
-            .keep_views(&BTreeSet::from([alone.path.clone()]))
+        let path = both.path.clone();
+        drop(both);
+        store.drop_views().unwrap();
+        assert!(alone.path.exists() && path.exists(), "it is held twice");
+        drop(again);
+        store.drop_views().unwrap();
+        assert!(alone.path.exists() && !path.exists());
+        assert!(store.work().read_dir().unwrap().next().is_none());
+    }
+
+    #[test]
+    fn a_view_is_there_for_whoever_took_it_up_while_others_are_removed() {
+        const ROUNDS: usize = 300;
+        let bed = Bed::new("held");
+        let (store, _) = bed.open();
+        let entry = store
+            .adopt(&installed(&store, "one", "1.0"), "one")
             .unwrap();
-        assert!(alone.path.exists() && !both.path.exists());
+        let is_over = AtomicBool::new(false);
+        let remove = || {
+            while !is_over.load(Ordering::Relaxed) {
+                store.drop_views().unwrap();
+            }
+        };
+        std::thread::scope(|scope| {
+            std::thread::Builder::new()
+                .spawn_scoped(scope, remove)
+                .unwrap();
+            let is_kept = |view: &View| {
+                // Time for a removal that has listed it already.
+                std::thread::yield_now();
+                view.path.join("one.py").is_file()
+            };
+            let entries = core::slice::from_ref(&entry);
+            let lost = (0..ROUNDS).find(|_| !store.compose(entries).is_ok_and(|it| is_kept(&it)));
+            is_over.store(true, Ordering::Relaxed);
+            assert_eq!(lost, None, "a view was removed under its holder");
+        });
     }
 }
