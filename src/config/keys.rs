@@ -277,6 +277,14 @@ pub const KEYS: &[Key] = &[
         "Memory of one installer.",
     ),
     key(
+        "packages.installer_disk_mb",
+        megabytes(64, 64 * SIZE_MB_MAX, |c| {
+            &mut c.packages.installer_disk_bytes
+        }),
+        AtOnce,
+        "What one installer may write to the disk; looked at once a second.",
+    ),
+    key(
         "packages.installer_sec",
         span(Unit::Seconds, 1, DAY_SECONDS, |c| {
             &mut c.packages.installer_timeout

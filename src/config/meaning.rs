@@ -197,6 +197,7 @@ pub struct Packages {
     /// Directories or URLs.
     pub find_links: Vec<String>,
     pub installer_mem_bytes: u64,
+    pub installer_disk_bytes: u64,
     pub installer_timeout: Duration,
     pub max_bytes: u64,
 }
@@ -412,6 +413,7 @@ impl Packages {
             extra_index_urls: Vec::new(),
             find_links: Vec::new(),
             installer_mem_bytes: 1024 * MB,
+            installer_disk_bytes: 4096 * MB,
             installer_timeout: Duration::from_mins(5),
             max_bytes: 10_240 * MB,
         }

@@ -2,7 +2,7 @@
 
 use super::on_both;
 use super::rig::{Worker, worker};
-use super::wheels::{COMPILER, Wheel, directory, write_source};
+use super::wheels::{COMPILER, Wheel, directory, missing_compiler, write_source};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -217,7 +217,7 @@ fn what_cannot_be_installed_says_why(back_end: &str) {
         ..Wheel::new("wants", "1.0", &[("wants.py", "")])
     };
     wants.write(&bed.wheels);
-    write_source(&bed.wheels, "native");
+    write_source(&bed.wheels, "native", &missing_compiler());
     for (name, requirements) in [
         ("compiler", "native".to_owned()),
         ("nowhere", "no-such-package-of-ours".to_owned()),
@@ -271,6 +271,30 @@ fn what_cannot_be_installed_says_why(back_end: &str) {
     }
 }
 
+fn a_build_that_writes_too_much_is_ended(back_end: &str) {
+    let limits = [
+        "packages.installer_disk_mb=64",
+        "packages.installer_sec=120",
+    ];
+    let Some(bed) = Bed::new("greedy", back_end, &limits) else {
+        return;
+    };
+    // It would stay within every other limit.
+    let build = "for number in range(200):\n        with open(f'large{number}', 'wb') as file:\n            \
+                 file.write(bytes(1 << 20))\n    time.sleep(1000)";
+    write_source(&bed.wheels, "greedy", build);
+    alpha(&bed.wheels, "1.0");
+    bed.deploy("greedy", "greedy, alpha", "def f(event):\n    return 1\n");
+    let answer = bed.worker.call("greedy", "{}");
+    assert_eq!(answer.code(), "install-failed", "{}", answer.text());
+    let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+    let why = "greedy==1.0: it wrote more than 64 MB ([packages] installer_disk_mb)";
+    assert!(detail.contains(why), "{detail}");
+    // Others have room.
+    bed.deploy("modest", "alpha", ALPHA);
+    assert_eq!(bed.result("modest")[0], "1.0");
+}
+
 fn many_at_once_share_what_they_need(back_end: &str) {
     const FUNCTIONS: usize = 12;
     let Some(mut bed) = Bed::new("many", back_end, &[]) else {
@@ -320,5 +344,6 @@ on_both!(
     an_application_may_come_from_a_package,
     only_what_was_asked_for_can_be_imported,
     what_cannot_be_installed_says_why,
+    a_build_that_writes_too_much_is_ended,
     many_at_once_share_what_they_need,
 );

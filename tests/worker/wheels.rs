@@ -94,20 +94,22 @@ impl<'a> Wheel<'a> {
 /// What a build runs, and no machine has.
 pub const COMPILER: &str = "a-compiler-that-is-not-there";
 
-/// Writes a source distribution whose build runs a compiler that is not there, and ends as that of
-/// setuptools does then.
-pub fn write_source(directory: &Path, name: &str) {
+/// A build that runs a compiler that is not there, and ends as that of setuptools does then.
+pub fn missing_compiler() -> String {
+    format!(
+        "if not shutil.which({COMPILER:?}):\n        \
+             sys.exit(\"error: command {COMPILER:?} failed: No such file or directory\")"
+    )
+}
+
+/// Writes a source distribution; its build does this, as the body of a function of Python.
+pub fn write_source(directory: &Path, name: &str, build: &str) {
     std::fs::create_dir_all(directory).unwrap();
     let project = format!(
         "[build-system]\nrequires = []\nbuild-backend = \"backend\"\nbackend-path = [\".\"]\n\
          [project]\nname = \"{name}\"\nversion = \"1.0\"\n"
     );
-    let backend = format!(
-        "import shutil, sys\n\
-         def build_wheel(*_, **__):\n    \
-             if not shutil.which({COMPILER:?}):\n        \
-                 sys.exit(\"error: command {COMPILER:?} failed: No such file or directory\")\n"
-    );
+    let backend = format!("import shutil, sys, time\ndef build_wheel(*_, **__):\n    {build}\n");
     let metadata = format!("Metadata-Version: 2.2\nName: {name}\nVersion: 1.0\n");
     let file = File::create(directory.join(format!("{name}-1.0.tar.gz"))).unwrap();
     let packed = flate2::write::GzEncoder::new(file, flate2::Compression::fast());

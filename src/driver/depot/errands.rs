@@ -2,26 +2,27 @@
 //!
 //! ```text
 //!   queued --> preparing --> running --pidfd--> finishing --> gone, its result told
-//!                 (helper)      |  too long, too much memory: killed
+//!                 (helper)      |  too long, too much memory or disk: killed
 //!                               `--needs something built--> queued again, alone
 //! ```
 //!
 //! Compiling and profiling wait until nobody waits for anything else.
 
 use super::sets::Version;
+use super::watch::Due;
 use super::{Depot, Told as DepotTold};
 use crate::base::{Key, Slab, Time};
 use crate::driver::token::Owner;
 use crate::driver::worker::Worker;
 use crate::host::cgroup::Limits;
 use crate::host::death::Cause;
-use crate::host::memory;
 use crate::host::packages::{
     Agent, Entry, EntryId, Errand, Installing, Mode, Profile, RequirementsKey, Sources, Tool,
     last_lines,
 };
 use crate::host::sandboxes::errand::{Allowance, Running, USERS_MAX, User};
 use crate::io::{Handle, Interest};
+use crate::sys::clock;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::Path;
@@ -33,8 +34,6 @@ const ERRANDS_MAX: usize = 4096;
 const AT_ONCE: usize = 8;
 /// Of those that nobody waits for.
 const BEHIND_AT_ONCE: usize = 1;
-/// How often their memory is measured where the kernel does not count it.
-const MEASURED_EVERY: Duration = Duration::from_millis(250);
 /// Processes and threads of one.
 const PROCESSES: u32 = 1024;
 /// The largest /tmp of one.
@@ -60,20 +59,22 @@ impl Purpose {
 }
 
 #[derive(Debug)]
-struct Job {
+pub(in crate::driver) struct Job {
     errand: Errand,
     purpose: Purpose,
     user: User,
-    stage: Stage,
+    pub(super) stage: Stage,
     /// When its turn came, its installer began, and that ended.
     times: [Time; 3],
-    deadline: Time,
+    /// When its installer began, in seconds since 1970.
+    pub(super) begun_secs: u64,
+    pub(super) deadline: Time,
     /// Why it was killed.
     killed: Option<String>,
 }
 
 #[derive(Debug)]
-enum Stage {
+pub(super) enum Stage {
     Queued,
     Preparing,
     Running {
@@ -98,7 +99,7 @@ pub(super) struct Errands {
     /// Errands that wait for uv.
     without_tool: Vec<(Errand, Purpose)>,
     tool_failed: Option<Time>,
-    measure_due: Time,
+    pub(super) due: Due,
     /// Entries whose bytecode is being made or was tried.
     pub(super) compiling: Vec<EntryId>,
     /// Entries that are being profiled.
@@ -116,7 +117,6 @@ pub(in crate::driver) struct Told {
 enum What {
     Prepared(io::Result<Box<Installing>>),
     Finished(Result<Brought, String>),
-    Measured(u64),
 }
 
 /// What a finished errand brought.
@@ -141,7 +141,7 @@ impl Errands {
             fetches: BTreeMap::new(),
             without_tool: Vec::new(),
             tool_failed: None,
-            measure_due: Time::ZERO,
+            due: Due::default(),
             compiling: Vec::new(),
             profiling: Vec::new(),
         }
@@ -149,6 +149,31 @@ impl Errands {
 
     pub(super) fn is_busy(&self) -> bool {
         self.running > 0 || !self.queue.is_empty() || !self.behind.is_empty()
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.running > 0
+    }
+
+    /// Those whose process runs and was not killed.
+    pub(super) fn running(&self) -> impl Iterator<Item = (Key<Job>, &Job)> {
+        self.table.iter().filter(|(_, job)| {
+            let runs = matches!(job.stage, Stage::Running { .. });
+            runs && job.killed.is_none()
+        })
+    }
+
+    /// Ends one that runs, and keeps why.
+    pub(super) fn kill(&mut self, key: Key<Job>, why: String) {
+        let Some(job) = self.table.get_mut(key) else {
+            return;
+        };
+        if let Stage::Running { running, .. } = &job.stage
+            && job.killed.is_none()
+        {
+            job.killed = Some(why);
+            let _ = running.kill();
+        }
     }
 
     /// What a set waits for.
@@ -236,6 +261,7 @@ impl Worker {
             user: User::Shared,
             stage: Stage::Queued,
             times: [self.now; 3],
+            begun_secs: 0,
             deadline: Time::MAX,
             killed: None,
             purpose,
@@ -297,7 +323,6 @@ impl Worker {
                 self.end_errand(told.job, Err(why));
             }
             What::Finished(brought) => self.end_errand(told.job, brought),
-            What::Measured(bytes) => self.errand_measured(told.job, bytes),
         }
     }
 
@@ -317,6 +342,7 @@ impl Worker {
             network: job.errand.wants_network(),
         };
         job.times[1] = self.now;
+        job.begun_secs = clock::wall().as_secs();
         job.deadline = self.now + packages.installer_timeout;
         let running = match self
             .sandboxes
@@ -367,7 +393,7 @@ impl Worker {
             unreachable!("it was just seen running")
         };
         job.times[2] = self.now;
-        let (errand, killed) = (job.errand.clone(), job.killed.take());
+        let (errand, killed) = (job.errand.clone(), job.killed.clone());
         if let Some(exit) = exit {
             self.io.close(exit);
         }
@@ -443,6 +469,8 @@ impl Worker {
 
     fn errand_failed_with(&mut self, job: Job, why: String) {
         let next = match &job.errand {
+            // Another try would only come to the same limit.
+            _ if job.killed.is_some() => None,
             Errand::Resolve { mode, .. } | Errand::Fetch { mode, .. } => mode.next(&why),
             _ => None,
         };
@@ -482,64 +510,6 @@ impl Worker {
     fn resume_without_tool(&mut self) {
         for (errand, purpose) in core::mem::take(&mut self.depot.errands.without_tool) {
             self.send_errand(errand, purpose);
-        }
-    }
-
-    /// Kills what takes too long or too much. Returns when to look again.
-    pub(in crate::driver) fn watch_errands(&mut self) -> Option<Time> {
-        let errands = &mut self.depot.errands;
-        if errands.running == 0 {
-            return None;
-        }
-        let measures = errands.measure_due <= self.now;
-        if measures {
-            errands.measure_due = self.now + MEASURED_EVERY;
-        }
-        let mut next = errands.measure_due;
-        for (key, job) in errands.table.iter_mut() {
-            let Stage::Running { running, .. } = &job.stage else {
-                continue;
-            };
-            if job.deadline <= self.now && job.killed.is_none() {
-                let seconds = self.config.packages.installer_timeout.as_secs();
-                job.killed = Some(format!(
-                    "it took longer than {seconds} seconds ([packages] installer_sec)"
-                ));
-                let _ = running.kill();
-            } else if job.killed.is_none() {
-                next = next.min(job.deadline);
-            }
-            if measures
-                && let Ok(None) = running.group().memory_bytes()
-                && let Ok(pids) = running.group().pids()
-            {
-                let measure = move || {
-                    let held = pids
-                        .iter()
-                        .filter_map(|pid| memory::of_process(*pid).ok())
-                        .sum();
-                    DepotTold::Errand(Told {
-                        job: key,
-                        what: What::Measured(held),
-                    })
-                };
-                // Too much to do: this measurement is left out.
-                let _ = self.depot.helpers.submit(measure);
-            }
-        }
-        Some(next)
-    }
-
-    fn errand_measured(&mut self, key: Key<Job>, bytes: u64) {
-        let limit = self.config.packages.installer_mem_bytes;
-        let Some(job) = self.depot.errands.table.get_mut(key) else {
-            return;
-        };
-        if bytes > limit
-            && let Stage::Running { running, .. } = &job.stage
-        {
-            job.killed = Some(over_memory(limit));
-            let _ = running.kill();
         }
     }
 
@@ -586,13 +556,6 @@ fn fetching(version: &Version, mode: Mode) -> Errand {
         hashes: version.hashes.clone(),
         mode,
     }
-}
-
-fn over_memory(limit: u64) -> String {
-    format!(
-        "it held more than {} MB ([packages] installer_mem_mb)",
-        limit >> 20
-    )
 }
 
 /// What an ended errand brought, and its directory gone. Blocks.

@@ -8,10 +8,10 @@
 //!   Install(node)     ─▶ what its function has of it ────────────┴─────────▶ InstallFinished
 //! ```
 //!
-//! `sets` is about what is wanted, `errands` about the sandboxes that get it, `nodes` about what
-//! zygotes see, `fitness` about what they do not import, `admin` about what people see. Disks are
-//! waited for by helpers of its own, so that no look at the registry ever stands behind a large
-//! package.
+//! `sets` is about what is wanted, `errands` about the sandboxes that get it, `watch` about what
+//! those may use, `nodes` about what zygotes see, `fitness` about what they do not import, `admin`
+//! about what people see. Disks are waited for by helpers of its own, so that no look at the registry
+//! ever stands behind a large package.
 
 mod admin;
 mod errands;
@@ -19,6 +19,7 @@ mod fitness;
 mod nodes;
 mod sets;
 mod upkeep;
+mod watch;
 
 use super::settings;
 use super::token::Owner;
@@ -76,6 +77,7 @@ pub(super) enum Told {
     Node(nodes::Told),
     Errand(errands::Told),
     Upkeep(upkeep::Told),
+    Watch(watch::Told),
 }
 
 /// What the depot is opened with.
@@ -200,6 +202,7 @@ impl Worker {
                 Told::Node(told) => self.node_told(told),
                 Told::Errand(told) => self.errand_told(told),
                 Told::Upkeep(told) => self.upkeep_told(told),
+                Told::Watch(told) => self.watch_told(told),
             }
         }
         self.depot.told = told;

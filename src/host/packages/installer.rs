@@ -201,6 +201,8 @@ pub struct Mount {
 pub struct Installing {
     /// Its directory on the host.
     pub directory: PathBuf,
+    /// The cache that it works in together with others.
+    pub shared_cache: Option<PathBuf>,
     pub mounts: Vec<Mount>,
     pub program: CString,
     pub arguments: Vec<CString>,
@@ -284,6 +286,7 @@ impl Agent {
             program: text(&arguments[0])?,
             arguments: arguments.iter().map(text).collect::<Result<_, _>>()?,
             environment: environment.iter().map(text).collect::<Result<_, _>>()?,
+            shared_cache: (!errand.is_private()).then_some(cache),
             directory,
         })
     }

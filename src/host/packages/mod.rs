@@ -13,6 +13,7 @@
 //! `record` believes nothing that lies in a directory until it fits its RECORD. All of it blocks,
 //! so helpers call it; installers themselves run in sandboxes of their own.
 
+mod disk;
 mod installer;
 mod machine;
 mod record;
@@ -20,6 +21,7 @@ mod requirements;
 mod store;
 mod unpacked;
 
+pub use disk::{Written, written};
 pub use installer::{Agent, Errand, Installing, Mode, Mount, Tool, last_lines};
 pub use machine::{Sources, Wish};
 pub use requirements::{Requirement, Requirements, RequirementsKey};
