@@ -1,12 +1,13 @@
 //! What the worker believes its sandboxes hold, against what they do hold.
 
 use crate::on_both;
-use crate::rig::{Worker, worker};
+use crate::rig::{Worker, pause, worker};
 use std::fs;
 
 on_both!(
     the_ledger_agrees_with_the_kernel,
     a_pool_too_small_for_all_serves_all,
+    what_is_special_goes_first_though_nothing_is_short,
 );
 
 /// Keeps `event` megabytes, having given back what it kept before.
@@ -71,4 +72,37 @@ fn a_pool_too_small_for_all_serves_all(back_end: &str) {
     assert!(worker.stat("evictions.cnt") > 0.0);
     let (_, log) = worker.stop();
     assert!(!log.contains("over-memory"), "{log}");
+}
+
+/// Under a policy of layers the function's own state goes in its time though nothing is short, and
+/// a call begins from what is left: the zygote, which has no such time.
+fn what_is_special_goes_first_though_nothing_is_short(back_end: &str) {
+    let Some(mut worker) = worker(back_end, &["policy.evict=layered"]) else {
+        return;
+    };
+    worker.until_warm();
+    worker.deploy("holder", HOLDER);
+    // Enough that the gaps between them are known, and are short.
+    for _ in 0..30 {
+        assert_eq!(worker.call("holder", "1").status, 200);
+    }
+    let alive = |worker: &Worker| {
+        let status = worker.ask("GET", "/status", "Accept: application/json\r\n", b"");
+        status.json()["counts"]["instances"].as_u64().unwrap()
+    };
+    assert_eq!(alive(&worker), 1);
+    // The shortest horizon is a minute: for the greater part of it nothing goes.
+    pause(40_000);
+    assert_eq!(worker.call("holder", "1").field("X-OL-Start"), Some("warm"));
+    pause(40_000);
+    assert_eq!(alive(&worker), 1);
+    worker.until("the idle instance is gone", |worker| alive(worker) == 0);
+    let tree = worker.get("/tree").json();
+    let state = &tree["trees"][0]["state"];
+    assert!(state == "live" || state == "frozen", "{state}");
+    assert_eq!(
+        worker.call("holder", "1").field("X-OL-Start"),
+        Some("zygote")
+    );
+    assert!(worker.stat("evictions.cnt") < 1.0, "memory was never short");
 }

@@ -362,8 +362,8 @@ fn remove(directory: &Path) {
 /// Nobody waits for anything in particular.
 pub fn pause(milliseconds: i64) {
     let pause = Timespec {
-        tv_sec: 0,
-        tv_nsec: milliseconds * 1_000_000,
+        tv_sec: milliseconds / 1_000,
+        tv_nsec: milliseconds % 1_000 * 1_000_000,
     };
     poll(&mut [], Some(&pause)).unwrap();
 }
