@@ -280,8 +280,10 @@ fn a_build_that_writes_too_much_is_ended(back_end: &str) {
         return;
     };
     // It would stay within every other limit.
-    let build = "for number in range(200):\n        with open(f'large{number}', 'wb') as file:\n            \
-                 file.write(bytes(1 << 20))\n    time.sleep(1000)";
+    let build = "for number in range(200):\n        \
+                     with open(f'large{number}', 'wb') as file:\n            \
+                         file.write(bytes(1 << 20))\n    \
+                 time.sleep(1000)";
     write_source(&bed.wheels, "greedy", build);
     alpha(&bed.wheels, "1.0");
     bed.deploy("greedy", "greedy, alpha", "def f(event):\n    return 1\n");

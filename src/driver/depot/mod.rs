@@ -10,8 +10,8 @@
 //!
 //! `sets` is about what is wanted, `errands` about the sandboxes that get it, `watch` about what
 //! those may use, `nodes` about what zygotes see, `fitness` about what they do not import, `admin`
-//! about what people see. Disks are waited for by helpers of its own, so that no look at the registry
-//! ever stands behind a large package.
+//! about what people see. Disks are waited for by helpers of its own, so that no look at the
+//! registry ever stands behind a large package.
 
 mod admin;
 mod errands;

@@ -1,8 +1,8 @@
 //! Errands that run are watched: what takes too long, holds too much memory or writes too much is
 //! killed, and whoever waits for it is told which limit that was.
 //!
-//! The kernel bounds a directory nowhere, so what was written there is counted from time to time: by
-//! one look at all that run, the next a while after it. Those that share a cache share what came
+//! The kernel bounds a directory nowhere, so what was written there is counted from time to time:
+//! by one look at all that run, the next a while after it. Those that share a cache share what came
 //! into it.
 
 use super::Told as DepotTold;

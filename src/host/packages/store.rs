@@ -12,8 +12,8 @@
 //!
 //! A view is one directory like any virtual environment's, made of hard links: whatever works there
 //! works here (namespaces, data files, metadata, entry points), an import costs the same however
-//! many packages there are, and all views share the pages of a file in memory. It is held by whoever
-//! has a [`View`], from before it is looked for: only what nobody holds is ever removed.
+//! many packages there are, and all views share the pages of a file in memory. Whoever has a
+//! [`View`] holds it, from before it is looked for: only what nobody holds is ever removed.
 
 use super::record::hex;
 use super::requirements::RequirementsKey;
