@@ -17,6 +17,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -168,6 +169,48 @@ impl<T> Drop for Helpers<T> {
     }
 }
 
+/// Threads that one job is spread over, its own included.
+const SPREAD_MAX: usize = 4;
+/// Fewer things are not worth a thread.
+const SPREAD_MIN: usize = 64;
+
+/// Does this to each of many things, on more threads while it lasts. After the first error no more
+/// are begun. Blocks: for jobs of helpers.
+pub fn spread<T: Sync, E: Send>(
+    things: &[T],
+    work: impl Fn(&T) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    let next = AtomicUsize::new(0);
+    let failed: Mutex<Option<E>> = Mutex::new(None);
+    let run = || {
+        while let Some(thing) = things.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(error) = work(thing) {
+                next.store(things.len(), Ordering::Relaxed);
+                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                failed.get_or_insert(error);
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = if things.len() < SPREAD_MIN {
+        1
+    } else {
+        threads.min(SPREAD_MAX)
+    };
+    std::thread::scope(|scope| {
+        for number in 1..threads {
+            let thread = std::thread::Builder::new().name(format!("spread-{number}"));
+            // Without it the others do its part.
+            let _ = thread.spawn_scoped(scope, run);
+        }
+        run();
+    });
+    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,6 +241,25 @@ mod tests {
         assert_eq!(results, [0, 2, 4, 6, 8, 10, 12, 14]);
         assert_eq!(helpers.under_way(), 0);
         assert_eq!(helpers.submit(|| 0), Ok(()));
+    }
+
+    #[test]
+    fn each_thing_is_done_once_and_an_error_comes_back() {
+        for count in [0, 1, SPREAD_MIN, 10 * SPREAD_MIN] {
+            let things: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+            let done: Result<(), ()> = spread(&things, |thing| {
+                thing.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            });
+            assert_eq!(done, Ok(()));
+            assert!(things.iter().all(|it| it.load(Ordering::Relaxed) == 1));
+            let numbers: Vec<usize> = (0..count).collect();
+            let failed = spread(&numbers, |number| match number {
+                number if *number + 1 == count => Err("the last"),
+                _ => Ok(()),
+            });
+            assert_eq!(failed.is_err(), count > 0);
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::requirements::RequirementsKey;
 use super::unpacked::Unpacked;
 use crate::base::Package;
 use crate::base::packages::normalised;
+use crate::host::helper::spread;
 use crate::sys::clock;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -322,12 +323,18 @@ impl Store {
         mut entries: impl Iterator<Item = &'a Entry>,
         into: &Path,
     ) -> io::Result<()> {
-        entries.try_for_each(|entry| link_tree(&self.directory_of(&entry.id), into, DEPTH_MAX))
+        let mut links = Vec::new();
+        entries.try_for_each(|entry| {
+            plan_tree(&self.directory_of(&entry.id), into, DEPTH_MAX, &mut links)
+        })?;
+        spread(&links, |(from, place)| link(from, place))
     }
 
     /// Adds what an entry has got since the view was made: its bytecode. Blocks.
     pub fn refresh(&self, view: &View, id: &EntryId) -> io::Result<()> {
-        link_tree(&self.directory_of(id), &view.path, DEPTH_MAX)
+        let mut links = Vec::new();
+        plan_tree(&self.directory_of(id), &view.path, DEPTH_MAX, &mut links)?;
+        spread(&links, |(from, place)| link(from, place))
     }
 
     /// Moves compiled files from `from`, which has the shape of the entry, into it. Blocks.
@@ -455,8 +462,13 @@ fn size_of(directory: &Path, depth: usize) -> io::Result<u64> {
     Ok(bytes)
 }
 
-/// Links every file of `from` below `into`; what is there already stays.
-fn link_tree(from: &Path, into: &Path, depth: usize) -> io::Result<()> {
+/// Finds every file of `from` and where it goes below `into`, whose directories are made.
+fn plan_tree(
+    from: &Path,
+    into: &Path,
+    depth: usize,
+    links: &mut Vec<(PathBuf, PathBuf)>,
+) -> io::Result<()> {
     if depth == 0 {
         return Err(io::ErrorKind::InvalidData.into());
     }
@@ -466,20 +478,23 @@ fn link_tree(from: &Path, into: &Path, depth: usize) -> io::Result<()> {
         if found.file_type()?.is_dir() {
             match fs::create_dir(&place) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                _ => link_tree(&found.path(), &place, depth - 1)?,
+                _ => plan_tree(&found.path(), &place, depth - 1, links)?,
             }
-            continue;
-        }
-        match rustix::fs::linkat(CWD, found.path(), CWD, &place, AtFlags::empty()) {
-            Err(Errno::EXIST) | Ok(()) => {}
-            // More links than the file system counts.
-            Err(Errno::MLINK) => {
-                fs::copy(found.path(), &place)?;
-            }
-            Err(error) => return Err(error.into()),
+        } else {
+            links.push((found.path(), place));
         }
     }
     Ok(())
+}
+
+/// Gives a file another name; what has it already stays.
+fn link(from: &Path, place: &Path) -> io::Result<()> {
+    match rustix::fs::linkat(CWD, from, CWD, place, AtFlags::empty()) {
+        Err(Errno::EXIST) | Ok(()) => Ok(()),
+        // More links than the file system counts.
+        Err(Errno::MLINK) => fs::copy(from, place).map(|_| ()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn boot_id() -> String {

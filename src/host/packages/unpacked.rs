@@ -2,6 +2,7 @@
 
 use super::record::{FILES_MAX, Record, is_kind};
 use crate::base::packages::normalised;
+use crate::host::helper::spread;
 use rustix::fs::{AtFlags, CWD};
 use rustix::process::{getegid, geteuid};
 use std::collections::BTreeSet;
@@ -54,13 +55,15 @@ impl Unpacked {
         let mut walk = Walk {
             root,
             record: &record,
-            seen: BTreeSet::new(),
-            bytes: 0,
+            files: Vec::new(),
         };
         walk.directory(&mut String::new(), DEPTH_MAX)?;
-        unpacked.bytes = walk.bytes;
-        unpacked.files = walk.seen.len() as u64;
-        let missing = record.paths().find(|path| !walk.seen.contains(*path));
+        let files = walk.files;
+        spread(&files, |file| file.adopt(root, &record))?;
+        unpacked.bytes = files.iter().map(|file| file.bytes).sum();
+        unpacked.files = files.len() as u64;
+        let seen: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
+        let missing = record.paths().find(|path| !seen.contains(path));
         if let Some(missing) = missing {
             return Err(bad(format!("its RECORD names {missing}, which is missing")));
         }
@@ -125,7 +128,8 @@ fn required(value: &str) -> Option<String> {
     (!name.is_empty()).then(|| normalised(name))
 }
 
-fn dist_info(root: &Path) -> io::Result<String> {
+/// The directory in which a package says what it is.
+pub(super) fn dist_info(root: &Path) -> io::Result<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(root)? {
         let name = entry?.file_name();
@@ -139,11 +143,29 @@ fn dist_info(root: &Path) -> io::Result<String> {
     }
 }
 
+/// A file that the RECORD names.
+struct File {
+    path: String,
+    is_program: bool,
+    bytes: u64,
+}
+
+impl File {
+    /// Its content is checked, and it is the worker's.
+    fn adopt(&self, root: &Path, record: &Record) -> io::Result<()> {
+        if !record.fits(root, &self.path)? {
+            return Err(bad(format!("{} is not what its RECORD says", self.path)));
+        }
+        let mode = if self.is_program { 0o755 } else { 0o644 };
+        take(&root.join(&self.path), mode)
+    }
+}
+
+/// Finds the files of a package, and removes what is none.
 struct Walk<'a> {
     root: &'a Path,
     record: &'a Record,
-    seen: BTreeSet<String>,
-    bytes: u64,
+    files: Vec<File>,
 }
 
 impl Walk<'_> {
@@ -171,7 +193,7 @@ impl Walk<'_> {
                     fs::remove_dir_all(&path)?;
                 }
                 is_used |= used;
-            } else if self.file(below, &path, &found)? {
+            } else if self.file(below, &found)? {
                 is_used = true;
             } else {
                 fs::remove_file(&path)?;
@@ -183,20 +205,18 @@ impl Walk<'_> {
     }
 
     /// Whether the file belongs to the package.
-    fn file(&mut self, below: &str, path: &Path, found: &Metadata) -> io::Result<bool> {
+    fn file(&mut self, below: &str, found: &Metadata) -> io::Result<bool> {
         if !found.is_file() || !self.record.has(below) {
             return Ok(false);
         }
-        if !self.record.fits(self.root, below)? {
-            return Err(bad(format!("{below} is not what its RECORD says")));
-        }
-        if self.seen.len() == FILES_MAX {
+        if self.files.len() == FILES_MAX {
             return Err(bad("it has too many files".to_owned()));
         }
-        let is_program = found.permissions().mode() & 0o100 != 0;
-        take(path, if is_program { 0o755 } else { 0o644 })?;
-        self.bytes += found.size();
-        self.seen.insert(below.to_owned());
+        self.files.push(File {
+            path: below.to_owned(),
+            is_program: found.permissions().mode() & 0o100 != 0,
+            bytes: found.size(),
+        });
         Ok(true)
     }
 }
