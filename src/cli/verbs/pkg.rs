@@ -176,7 +176,7 @@ fn step(state: &Value) -> String {
 }
 
 fn pause(look: u32) {
-    let pause = (PAUSE + PAUSE * look / 4).min(PAUSE_MAX);
+    let pause = (PAUSE + PAUSE * look / 16).min(PAUSE_MAX);
     let pause = Timespec {
         tv_sec: 0,
         tv_nsec: pause.subsec_nanos().into(),
