@@ -7,6 +7,7 @@ use super::rig::{Worker, is_alive, pause, worker_in};
 use super::wheels::{Wheel, directory, record_hash};
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// A worker whose only index is one of this test's.
@@ -105,6 +106,128 @@ fn fifty_at_once_fetch_each_package_once(back_end: &str) {
     let asked = bed.index.asked(".whl");
     assert_eq!(asked.len(), PARTS + 1, "{asked:?}");
     assert!(asked.values().all(|count| *count == 1), "{asked:?}");
+}
+
+/// One run installs several only where it is uv that installs.
+fn installs_by_uv(bed: &Bed) -> bool {
+    let listed = bed.worker.get("/packages").json();
+    let installer = listed["installer"].as_str().unwrap_or("").to_owned();
+    let is_uv = installer.starts_with("uv");
+    if !is_uv {
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIP: one run installs several packages where uv installs, here {installer:?} does"
+        );
+    }
+    is_uv
+}
+
+/// Runs of installers that brought packages.
+fn runs(bed: &Bed) -> Vec<String> {
+    let log = bed.worker.log();
+    let is_run = |line: &&str| {
+        let brings = line.contains("Fetch([") || line.contains("Ahead: ");
+        brings && line.contains("ms under way")
+    };
+    log.lines().filter(is_run).map(str::to_owned).collect()
+}
+
+fn a_set_is_installed_by_one_run(back_end: &str) {
+    let Some(mut bed) = Bed::new("joint", back_end, &["log.level=debug"], &[]) else {
+        return;
+    };
+    part(&bed.wheels, "low", &[]);
+    part(&bed.wheels, "high", &["low"]);
+    part(&bed.wheels, "other", &[]);
+    part(&bed.wheels, "late", &["low", "later"]);
+    part(&bed.wheels, "later", &[]);
+    bed.deploy("first", &["high", "other"]);
+    assert_eq!(bed.result("first"), serde_json::json!(["high", "other"]));
+    if !installs_by_uv(&bed) {
+        return;
+    }
+    assert_eq!(runs(&bed).len(), 1, "{:?}", runs(&bed));
+    bed.worker.until("nothing else is done", |worker| {
+        let listed = worker.get("/packages").json();
+        let mut packages = listed["packages"].as_array().unwrap().iter();
+        packages.all(|package| package["profile"].is_object())
+    });
+    // Some of it is there.
+    bed.deploy("second", &["late", "later"]);
+    assert_eq!(bed.result("second"), serde_json::json!(["late", "later"]));
+    assert_eq!(runs(&bed).len(), 2, "{:?}", runs(&bed));
+    let asked = bed.index.asked(".whl");
+    assert_eq!(asked.len(), 5, "{asked:?}");
+    assert!(asked.values().all(|count| *count == 1), "{asked:?}");
+}
+
+fn what_is_installed_together_is_kept_apart(back_end: &str) {
+    let Some(bed) = Bed::new("apart", back_end, &["log.level=debug"], &[]) else {
+        return;
+    };
+    let alone = |name: &str| {
+        bed.deploy(&format!("only_{name}"), &[name]);
+        assert_eq!(
+            bed.result(&format!("only_{name}")),
+            serde_json::json!([name])
+        );
+    };
+    // A file of another package, which both say is theirs.
+    part(&bed.wheels, "victim", &[]);
+    let files = [
+        ("poser.py", "here = 'poser'\n"),
+        ("victim.py", "here = 'poser'\n"),
+    ];
+    Wheel::new("poser", "1.0", &files).write(&bed.wheels);
+    bed.deploy("both", &["poser", "victim"]);
+    bed.result("both");
+    alone("victim");
+    // All of another package, with what it says of itself.
+    part(&bed.wheels, "prey", &[]);
+    let files = [
+        ("thief.py", "here = 'thief'\n"),
+        ("prey.py", "here = 'thief'\n"),
+        (
+            "prey-1.0.dist-info/METADATA",
+            "Metadata-Version: 2.1\nName: prey\nVersion: 1.0\n",
+        ),
+        (
+            "prey-1.0.dist-info/RECORD",
+            "prey.py,,\nprey-1.0.dist-info/METADATA,,\n",
+        ),
+    ];
+    Wheel::new("thief", "1.0", &files).write(&bed.wheels);
+    bed.deploy("robbed", &["thief", "prey"]);
+    let answer = bed.worker.call("robbed", "{}");
+    assert_eq!(answer.code(), "install-failed", "{}", answer.text());
+    assert!(answer.text().contains("thief"), "{}", answer.text());
+    alone("prey");
+    // One that is not what it says, and one that has done nothing.
+    part(&bed.wheels, "decent", &[]);
+    let liar = Wheel {
+        lies_about: Some("liar.py"),
+        ..Wheel::new("liar", "1.0", &[("liar.py", "here = 'liar'\n")])
+    };
+    liar.write(&bed.wheels);
+    bed.deploy("misled", &["decent", "liar"]);
+    let answer = bed.worker.call("misled", "{}");
+    assert_eq!(answer.code(), "install-failed", "{}", answer.text());
+    let why = "liar==1.0: liar.py is not what its RECORD says";
+    assert!(answer.text().contains(why), "{}", answer.text());
+    alone("decent");
+    let asked = bed.index.asked("decent-1.0-py3-none-any.whl");
+    assert!(asked.values().all(|count| *count == 1), "{asked:?}");
+    // What they share is whole in each: a package without a file of its own at the top of the tree.
+    for name in ["inner", "outer"] {
+        let (file, code) = (format!("shared/{name}.py"), format!("here = {name:?}\n"));
+        let all = [(file.as_str(), code.as_str()), ("shared/__init__.py", "")];
+        Wheel::new(name, "1.0", &all).write(&bed.wheels);
+    }
+    let code = "# ol-install: inner, outer\nimport shared.inner, shared.outer\n\
+                def f(event):\n    return [shared.inner.here, shared.outer.here]\n";
+    bed.worker.deploy("sharing", code);
+    assert_eq!(bed.result("sharing"), serde_json::json!(["inner", "outer"]));
+    assert_whole(&bed.worker);
 }
 
 fn directories_are_looked_at_before_an_index(back_end: &str) {
@@ -393,6 +516,8 @@ on_both!(
     what_zygotes_cannot_import_is_left_to_instances,
     profiles_say_what_does_not_work_in_a_fork,
     fifty_at_once_fetch_each_package_once,
+    a_set_is_installed_by_one_run,
+    what_is_installed_together_is_kept_apart,
     directories_are_looked_at_before_an_index,
     what_is_installed_needs_no_index,
     nothing_half_installed_is_trusted,

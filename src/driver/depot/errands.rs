@@ -8,7 +8,7 @@
 //!
 //! Compiling and profiling wait until nobody waits for anything else.
 
-use super::sets::Version;
+use super::fetches::{Ahead, Held};
 use super::watch::Due;
 use super::{Depot, Told as DepotTold};
 use crate::base::{Key, Slab, Time};
@@ -17,8 +17,8 @@ use crate::driver::worker::Worker;
 use crate::host::cgroup::Limits;
 use crate::host::death::Cause;
 use crate::host::packages::{
-    Agent, Entry, EntryId, Errand, Installing, Mode, Profile, RequirementsKey, Sources, Tool,
-    last_lines,
+    Agent, Entry, EntryId, Errand, Installing, Mode, Pinned, Profile, RequirementsKey, Sources,
+    Tool, last_lines,
 };
 use crate::host::sandboxes::errand::{Allowance, Running, USERS_MAX, User};
 use crate::io::{Handle, Interest};
@@ -46,7 +46,9 @@ const TOOL_RETRY: Duration = Duration::from_mins(10);
 pub(super) enum Purpose {
     Tool,
     Resolve(RequirementsKey),
-    Fetch(Version),
+    Fetch(Vec<Pinned>),
+    /// Nobody does yet: it was begun before it was known what is needed.
+    Ahead,
     Compile(EntryId),
     Profile(EntryId),
 }
@@ -95,7 +97,12 @@ pub(super) struct Errands {
     running_behind: usize,
     users: Vec<bool>,
     /// What is fetched, and the sets that wait for it.
-    pub(super) fetches: BTreeMap<Version, Vec<RequirementsKey>>,
+    pub(super) fetches: BTreeMap<Pinned, Vec<RequirementsKey>>,
+    /// What is installed before it is known to be needed, and the sets that wait to know.
+    pub(super) ahead: Option<Ahead>,
+    pub(super) held: Vec<Held>,
+    /// What one run installs can be told apart.
+    pub(super) is_joint: bool,
     /// Errands that wait for uv.
     without_tool: Vec<(Errand, Purpose)>,
     tool_failed: Option<Time>,
@@ -124,7 +131,9 @@ enum What {
 enum Brought {
     Tool(Tool),
     Versions(Vec<(String, String)>),
-    Entry(Box<Entry>),
+    Entries(Vec<Entry>),
+    /// Something, of which it cannot be said what.
+    Untold,
     Compiled(Box<Entry>),
     Profile(Box<Entry>),
 }
@@ -139,6 +148,9 @@ impl Errands {
             running_behind: 0,
             users: vec![false; USERS_MAX as usize],
             fetches: BTreeMap::new(),
+            ahead: None,
+            held: Vec::new(),
+            is_joint: true,
             without_tool: Vec::new(),
             tool_failed: None,
             due: Due::default(),
@@ -149,6 +161,22 @@ impl Errands {
 
     pub(super) fn is_busy(&self) -> bool {
         self.running > 0 || !self.queue.is_empty() || !self.behind.is_empty()
+    }
+
+    /// Nobody waits for anything.
+    pub(super) fn is_quiet(&self) -> bool {
+        let is_idle = self.running == self.running_behind && self.queue.is_empty();
+        is_idle && self.without_tool.is_empty() && self.fetches.is_empty()
+    }
+
+    /// What an errand is for from now on; false when it has ended.
+    pub(super) fn rename(&mut self, key: Key<Job>, purpose: Purpose) -> bool {
+        let job = self.table.get_mut(key).filter(|job| job.killed.is_none());
+        job.map(|job| job.purpose = purpose).is_some()
+    }
+
+    pub(super) fn is_known(&self, key: Key<Job>) -> bool {
+        self.table.contains(key)
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -163,28 +191,19 @@ impl Errands {
         })
     }
 
-    /// Ends one that runs, and keeps why.
+    /// Ends one that runs or is about to, and keeps why.
     pub(super) fn kill(&mut self, key: Key<Job>, why: String) {
-        let Some(job) = self.table.get_mut(key) else {
+        let Some(job) = self.table.get_mut(key).filter(|job| job.killed.is_none()) else {
             return;
         };
-        if let Stage::Running { running, .. } = &job.stage
-            && job.killed.is_none()
-        {
-            job.killed = Some(why);
-            let _ = running.kill();
+        match &job.stage {
+            Stage::Running { running, .. } => {
+                let _ = running.kill();
+            }
+            Stage::Queued | Stage::Preparing => {}
+            Stage::Finishing => return,
         }
-    }
-
-    /// What a set waits for.
-    pub(super) fn fetched_for(&self, set: RequirementsKey) -> Vec<String> {
-        let fetches = self
-            .fetches
-            .iter()
-            .filter(|(_, waiting)| waiting.contains(&set));
-        fetches
-            .map(|(version, _)| format!("{}=={}", version.name, version.exact))
-            .collect()
+        job.killed = Some(why);
     }
 
     /// A user for an errand; none when all are taken.
@@ -225,24 +244,8 @@ impl Worker {
         self.agent(Tool::Pip).sources
     }
 
-    /// Fetches a package for a set, or has the set wait for whoever fetches it already.
-    pub(super) fn fetch(&mut self, version: Version, mode: Mode, set: RequirementsKey) {
-        let waiting = self
-            .depot
-            .errands
-            .fetches
-            .entry(version.clone())
-            .or_default();
-        waiting.push(set);
-        if waiting.len() > 1 {
-            return;
-        }
-        let errand = fetching(&version, mode);
-        self.send_errand(errand, Purpose::Fetch(version));
-    }
-
     /// Queues an errand; one that needs an installer waits until there is one.
-    pub(super) fn send_errand(&mut self, errand: Errand, purpose: Purpose) {
+    pub(super) fn send_errand(&mut self, errand: Errand, purpose: Purpose) -> Option<Key<Job>> {
         if errand.wants_network() && self.depot.tool.is_none() && purpose != Purpose::Tool {
             let path = std::env::var("PATH").ok();
             self.depot.tool = Tool::uv(path.as_deref(), &self.depot.own_tool);
@@ -252,7 +255,7 @@ impl Worker {
                 if self.depot.errands.without_tool.len() == 1 {
                     self.send_errand(Errand::Tool, Purpose::Tool);
                 }
-                return;
+                return None;
             }
         }
         let is_behind = purpose.is_behind();
@@ -266,14 +269,21 @@ impl Worker {
             killed: None,
             purpose,
         };
-        match self.depot.errands.table.insert(job) {
-            Ok(key) if is_behind => self.depot.errands.behind.push_back(key),
-            Ok(key) => self.depot.errands.queue.push_back(key),
+        let errands = &mut self.depot.errands;
+        let key = match errands.table.insert(job) {
+            Ok(key) => key,
             Err(job) => {
-                return self.errand_failed(job.purpose, "too many installs wait".to_owned());
+                self.errand_failed(job.purpose, "too many installs wait".to_owned());
+                return None;
             }
+        };
+        if is_behind {
+            errands.behind.push_back(key);
+        } else {
+            errands.queue.push_back(key);
         }
         self.run_errands();
+        Some(key)
     }
 
     /// Begins as many as may run.
@@ -331,6 +341,10 @@ impl Worker {
         let Some(job) = self.depot.errands.table.get_mut(key) else {
             return;
         };
+        if let Some(why) = job.killed.clone() {
+            // What was prepared for it goes with the next start.
+            return self.end_errand(key, Err(why));
+        }
         let allowance = Allowance {
             limits: Limits {
                 memory_bytes: packages.installer_mem_bytes,
@@ -448,14 +462,21 @@ impl Worker {
                 };
                 self.set_resolved(key, mode, versions);
             }
-            (Purpose::Fetch(version), Brought::Entry(entry)) => {
-                self.depot.is_settled = false;
-                self.depot
-                    .entries
-                    .insert(entry.id.clone(), (*entry).clone());
-                let waiting = self.depot.errands.fetches.remove(&version);
-                for set in waiting.unwrap_or_default() {
-                    self.set_gets(set, &entry);
+            (Purpose::Fetch(versions), Brought::Entries(entries)) => {
+                self.fetched(versions, &entries, &job.errand);
+            }
+            (Purpose::Ahead, Brought::Entries(entries)) => {
+                self.keep_entries(&entries);
+                self.end_ahead();
+            }
+            (purpose, Brought::Untold) => {
+                log::info!("packages are installed one by one: uv's cache is not as it is known");
+                self.depot.errands.is_joint = false;
+                match purpose {
+                    Purpose::Fetch(versions) => {
+                        self.fetched(versions, &[], &job.errand);
+                    }
+                    _ => self.end_ahead(),
                 }
             }
             (Purpose::Compile(id), Brought::Compiled(entry)) => {
@@ -468,18 +489,24 @@ impl Worker {
     }
 
     fn errand_failed_with(&mut self, job: Job, why: String) {
-        let next = match &job.errand {
-            // Another try would only come to the same limit.
-            _ if job.killed.is_some() => None,
-            Errand::Resolve { mode, .. } | Errand::Fetch { mode, .. } => mode.next(&why),
-            _ => None,
-        };
-        match (next, job.purpose) {
-            (Some(mode), Purpose::Resolve(key)) => self.resolve_set(key, mode),
-            (Some(mode), Purpose::Fetch(version)) => {
-                self.send_errand(fetching(&version, mode), Purpose::Fetch(version));
+        // Another try would only come to the same limit.
+        let was_killed = job.killed.is_some();
+        let mode = job.errand.mode();
+        let next = mode
+            .filter(|_| !was_killed)
+            .and_then(|mode| mode.next(&why));
+        match (job.purpose, mode, next) {
+            // Which of them it was is seen when each has a run to itself.
+            (Purpose::Fetch(versions), Some(mode), _) if is_of_many(&job.errand) => {
+                log::debug!("packages are installed one by one: {why}");
+                self.fetch_each(versions, mode);
             }
-            (_, purpose) => self.errand_failed(purpose, why),
+            (Purpose::Resolve(key), _, Some(mode)) => {
+                self.give_up_ahead(key);
+                self.resolve_set(key, mode);
+            }
+            (Purpose::Fetch(versions), _, Some(mode)) => self.fetch_each(versions, mode),
+            (purpose, ..) => self.errand_failed(purpose, why),
         }
     }
 
@@ -490,13 +517,21 @@ impl Worker {
                 self.depot.errands.tool_failed = Some(self.now + TOOL_RETRY);
                 self.resume_without_tool();
             }
-            Purpose::Resolve(key) => self.fail_set(key, why),
-            Purpose::Fetch(version) => {
-                let waiting = self.depot.errands.fetches.remove(&version);
-                let Version { name, exact, .. } = version;
-                for set in waiting.unwrap_or_default() {
-                    self.fail_set(set, format!("{name}=={exact}: {why}"));
+            Purpose::Resolve(key) => {
+                self.give_up_ahead(key);
+                self.fail_set(key, why);
+            }
+            Purpose::Fetch(versions) => {
+                for version in versions {
+                    let waiting = self.depot.errands.fetches.remove(&version);
+                    for set in waiting.unwrap_or_default() {
+                        self.fail_set(set, format!("{version}: {why}"));
+                    }
                 }
+            }
+            Purpose::Ahead => {
+                log::debug!("an install that was begun ahead came to nothing: {why}");
+                self.end_ahead();
             }
             // Tried again with the next worker.
             Purpose::Compile(id) => log::debug!("{id} has no bytecode: {why}"),
@@ -509,7 +544,7 @@ impl Worker {
 
     fn resume_without_tool(&mut self) {
         for (errand, purpose) in core::mem::take(&mut self.depot.errands.without_tool) {
-            self.send_errand(errand, purpose);
+            let _ = self.send_errand(errand, purpose);
         }
     }
 
@@ -549,12 +584,11 @@ impl Worker {
     }
 }
 
-fn fetching(version: &Version, mode: Mode) -> Errand {
-    Errand::Fetch {
-        name: version.name.clone(),
-        version: version.exact.clone(),
-        hashes: version.hashes.clone(),
-        mode,
+/// Whether it is not known whose a failure of it is.
+fn is_of_many(errand: &Errand) -> bool {
+    match errand {
+        Errand::Fetch { packages, .. } => packages.len() > 1,
+        errand => matches!(errand, Errand::Install { .. }),
     }
 }
 
@@ -591,9 +625,15 @@ fn bring(agent: &Agent, errand: Errand, directory: &Path) -> io::Result<Brought>
     match errand {
         Errand::Tool => agent.keep_tool(directory).map(Brought::Tool),
         Errand::Resolve { .. } => agent.versions(directory).map(Brought::Versions),
-        Errand::Fetch { name, .. } => {
-            let entry = agent.store.adopt(&directory.join("target"), &name)?;
-            Ok(Brought::Entry(Box::new(entry)))
+        Errand::Fetch { packages, .. } if packages.len() == 1 => {
+            let entry = agent
+                .store
+                .adopt(&directory.join("target"), &packages[0].name)?;
+            Ok(Brought::Entries(vec![entry]))
+        }
+        errand @ (Errand::Fetch { .. } | Errand::Install { .. }) => {
+            let entries = agent.adopt_all(&errand, directory)?;
+            Ok(entries.map_or(Brought::Untold, Brought::Entries))
         }
         Errand::Compile { mut entry } => {
             agent

@@ -8,13 +8,14 @@
 //!   Install(node)     ─▶ what its function has of it ────────────┴─────────▶ InstallFinished
 //! ```
 //!
-//! `sets` is about what is wanted, `errands` about the sandboxes that get it, `watch` about what
-//! those may use, `nodes` about what zygotes see, `fitness` about what they do not import, `admin`
-//! about what people see. Disks are waited for by helpers of its own, so that no look at the
-//! registry ever stands behind a large package.
+//! `sets` is about what is wanted, `fetches` about what is on its way, `errands` about the
+//! sandboxes that get it, `watch` about what those may use, `nodes` about what zygotes see,
+//! `fitness` about what they do not import, `admin` about what people see. Disks are waited for by
+//! helpers of its own, so that no look at the registry ever stands behind a large package.
 
 mod admin;
 mod errands;
+mod fetches;
 mod fitness;
 mod nodes;
 mod sets;

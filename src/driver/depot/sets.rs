@@ -15,7 +15,7 @@ use crate::base::{PackageSet, Time};
 use crate::driver::worker::Worker;
 use crate::engine::{Event, Wanted};
 use crate::host::packages::{
-    Entry, EntryId, Errand, Mode, Requirements, RequirementsKey, Set, View,
+    Entry, EntryId, Errand, Mode, Pinned, Requirements, RequirementsKey, Set, View,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -57,14 +57,6 @@ const REMEDIES: [(&str, &str); 7] = [
         "is the index reachable? ([packages] index_url, proxies)",
     ),
 ];
-
-/// One exact version, and the hashes its file may have.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Version {
-    pub(super) name: String,
-    pub(super) exact: String,
-    pub(super) hashes: Vec<String>,
-}
 
 /// What became of some requirements.
 #[derive(Debug)]
@@ -240,7 +232,11 @@ impl Worker {
         request.state = State::Resolving;
         let requirements = (*request.requirements).clone();
         let errand = Errand::Resolve { requirements, mode };
+        let is_quiet = self.depot.errands.is_quiet();
         self.send_errand(errand, Purpose::Resolve(key));
+        if is_quiet {
+            self.perhaps_go_ahead(key, mode);
+        }
     }
 
     /// An installer knows which versions it would take.
@@ -250,6 +246,9 @@ impl Worker {
         mode: Mode,
         versions: Vec<(String, String)>,
     ) {
+        if self.waits_for_ahead(key) {
+            return self.depot.errands.held.push((key, mode, versions));
+        }
         let Some(request) = self.depot.sets.get_mut(&key) else {
             return;
         };
@@ -274,22 +273,21 @@ impl Worker {
                 Some(entry) => {
                     there.insert(name, entry.id.clone());
                 }
-                None => missing.push(Version {
+                None => missing.push(Pinned {
                     name,
-                    exact: version,
+                    version,
                     hashes,
                 }),
             }
         }
         let left = missing.len();
+        let has: Vec<EntryId> = there.values().cloned().collect();
         if let Some(request) = self.depot.sets.get_mut(&key) {
             request.state = State::Fetching { there, left };
         }
         // One that was built to be understood is built to be installed, too: wheels come first.
         let mode = mode.without_builds();
-        for version in missing {
-            self.fetch(version, mode, key);
-        }
+        self.fetch(missing, mode, key, &has);
         self.perhaps_fetched(key);
     }
 

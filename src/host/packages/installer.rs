@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   Resolve   requirements -> exact versions     by uv, or pip where there is no uv
-//!   Fetch     one exact version -> its files     likewise
+//!   Fetch     exact versions -> their files      likewise
+//!   Install   both at once                       by uv
 //!   Tool      uv itself, by pip                  once a machine, when uv is nowhere
 //!   Compile   one package -> its bytecode        by the interpreter of functions
 //!   Profile   one package -> what importing does
@@ -13,9 +14,11 @@
 //! Wheels are only unpacked, nobody's code runs, so those errands share a cache. What has to be
 //! built runs its author's code: that errand sees nothing but a directory of its own.
 
+use super::joint::take_apart;
 use super::machine::{LINKS, Sources};
 use super::requirements::Requirements;
 use super::store::{Entry, Store};
+use super::unpacked::dist_info;
 use rustix::fs::{Gid, Uid, chown};
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -103,7 +106,7 @@ pub enum Mode {
 
 impl Mode {
     /// Whether code of packages may run.
-    fn builds(self) -> bool {
+    pub fn builds(self) -> bool {
         matches!(self, Self::LinksBuilt | Self::Builds)
     }
 
@@ -149,6 +152,21 @@ impl Mode {
     }
 }
 
+/// One exact version, and the hashes its file may have.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pinned {
+    /// Normalised.
+    pub name: String,
+    pub version: String,
+    pub hashes: Vec<String>,
+}
+
+impl std::fmt::Display for Pinned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}=={}", self.name, self.version)
+    }
+}
+
 /// What is to be done.
 #[derive(Debug, Clone)]
 pub enum Errand {
@@ -157,11 +175,16 @@ pub enum Errand {
         requirements: Requirements,
         mode: Mode,
     },
+    /// Several at once only by uv, and without builds.
     Fetch {
-        name: String,
-        version: String,
-        hashes: Vec<String>,
+        packages: Vec<Pinned>,
         mode: Mode,
+    },
+    /// Whatever these come to, but for what is there in the version that would be taken.
+    Install {
+        requirements: Requirements,
+        mode: Mode,
+        there: Vec<Entry>,
     },
     Compile {
         entry: Entry,
@@ -177,9 +200,19 @@ impl Errand {
     /// Whether code of strangers may run in it.
     pub fn is_private(&self) -> bool {
         match self {
-            Self::Resolve { mode, .. } | Self::Fetch { mode, .. } => mode.builds(),
             Self::Tool => false,
             Self::Compile { .. } | Self::Profile { .. } => true,
+            _ => self.mode().is_some_and(Mode::builds),
+        }
+    }
+
+    /// From where it takes packages, if it does.
+    pub fn mode(&self) -> Option<Mode> {
+        match self {
+            Self::Resolve { mode, .. } | Self::Fetch { mode, .. } | Self::Install { mode, .. } => {
+                Some(*mode)
+            }
+            _ => None,
         }
     }
 
@@ -268,6 +301,11 @@ impl Agent {
             fs::create_dir(&made)?;
             give(&made, owner)?;
         }
+        if let Errand::Install { there, .. } = errand {
+            for entry in there {
+                self.pretend(entry, &directory.join("target"), owner)?;
+            }
+        }
         give(&directory, owner)?;
         let cache = shared.join("cache");
         fs::create_dir_all(&cache)?;
@@ -289,6 +327,19 @@ impl Agent {
             shared_cache: (!errand.is_private()).then_some(cache),
             directory,
         })
+    }
+
+    /// Has an installer find a package in its target that is in the store: only what it looks at.
+    fn pretend(&self, entry: &Entry, target: &Path, owner: u32) -> io::Result<()> {
+        let stored = self.store.directory_of(&entry.id);
+        let info = dist_info(&stored)?;
+        let place = target.join(&info);
+        fs::create_dir(&place)?;
+        fs::hard_link(stored.join(&info).join("METADATA"), place.join("METADATA"))?;
+        let record = format!("{info}/METADATA,,\n{info}/RECORD,,\n");
+        fs::write(place.join("RECORD"), record)?;
+        give(&place.join("RECORD"), owner)?;
+        give(&place, owner)
     }
 
     /// What an errand sees: `shared` as its own, where packages come from, who installs, what it
@@ -324,7 +375,7 @@ impl Agent {
                     .link(core::iter::once(entry).chain(needs), &seen)?;
                 mounts.push(mount("/packages", &seen, false)?);
             }
-            Errand::Tool | Errand::Resolve { .. } | Errand::Fetch { .. } => {}
+            _ => {}
         }
         Ok(mounts)
     }
@@ -334,28 +385,31 @@ impl Agent {
         Ok(match errand {
             Errand::Tool => {
                 fs::write(asked, "uv\n")?;
-                self.installing(&Tool::Pip, Mode::Wheels, inside)
+                self.installing(&Tool::Pip, Mode::Wheels, &["--no-deps"], inside)
             }
             Errand::Resolve { requirements, mode } => {
                 fs::write(asked, requirements.text())?;
                 self.resolving(*mode, inside)
             }
-            Errand::Fetch {
-                name,
-                version,
-                hashes,
-                mode,
+            Errand::Fetch { packages, mode } => {
+                let line = |one: &Pinned| {
+                    let hashes = one.hashes.iter().map(|hash| format!(" --hash={hash}"));
+                    format!("{one}{}\n", hashes.collect::<String>())
+                };
+                fs::write(asked, packages.iter().map(line).collect::<String>())?;
+                let has_hashes = packages.iter().any(|one| !one.hashes.is_empty());
+                let more: &[&str] = if has_hashes {
+                    &["--no-deps", "--require-hashes"]
+                } else {
+                    &["--no-deps"]
+                };
+                self.installing(&self.tool, *mode, more, inside)
+            }
+            Errand::Install {
+                requirements, mode, ..
             } => {
-                let all = hashes.iter().map(|hash| format!(" --hash={hash}"));
-                fs::write(
-                    asked,
-                    format!("{name}=={version}{}\n", all.collect::<String>()),
-                )?;
-                let mut line = self.installing(&self.tool, *mode, inside);
-                if !hashes.is_empty() {
-                    line.push("--require-hashes".to_owned());
-                }
-                line
+                fs::write(asked, requirements.text())?;
+                self.installing(&self.tool, *mode, &["--upgrade"], inside)
             }
             Errand::Compile { .. } => {
                 let own = inside.path("target");
@@ -416,14 +470,15 @@ impl Agent {
         self.completed(line, &self.tool, mode)
     }
 
-    fn installing(&self, tool: &Tool, mode: Mode, inside: &Inside) -> Vec<String> {
+    fn installing(&self, tool: &Tool, mode: Mode, more: &[&str], inside: &Inside) -> Vec<String> {
         let python = self.interpreter.display().to_string();
         let (asked, target) = (inside.path("requirements.txt"), inside.path("target"));
         let mut line: Vec<&str> = match tool {
             Tool::Pip => vec![&python, "-m", "pip", "install", "--no-compile"],
             Tool::Uv { .. } => vec!["/handler/uv", "pip", "install", "--python", &python],
         };
-        line.extend(["--no-deps", "--target", &target, "-r", &asked]);
+        line.extend(["--target", &target, "-r", &asked]);
+        line.extend(more);
         self.completed(line, tool, mode)
     }
 
@@ -450,6 +505,8 @@ impl Agent {
             "NO_COLOR=1",
             "UV_NO_PROGRESS=1",
             "UV_NO_CONFIG=1",
+            // Costs nothing, and tells whose each file is.
+            "UV_LINK_MODE=hardlink",
             "UV_PYTHON_DOWNLOADS=never",
             "PIP_NO_INPUT=1",
             "PIP_DISABLE_PIP_VERSION_CHECK=1",
@@ -461,10 +518,7 @@ impl Agent {
         if !errand.wants_network() {
             return Ok(all);
         }
-        let links_only = match errand {
-            Errand::Resolve { mode, .. } | Errand::Fetch { mode, .. } => mode.is_of_links(),
-            _ => false,
-        };
+        let links_only = errand.mode().is_some_and(Mode::is_of_links);
         all.push(format!("UV_CACHE_DIR={}", inside.cache));
         all.push(format!("PIP_CACHE_DIR={}/pip", inside.cache));
         let told = self.sources.environment(links_only);
@@ -506,6 +560,34 @@ impl Agent {
                 ))
             })
             .collect()
+    }
+
+    /// Takes in what an errand has installed together; without what cannot be told from others, or
+    /// is not what it says. None: this uv does not say whose a file is. Blocks.
+    pub fn adopt_all(&self, errand: &Errand, directory: &Path) -> io::Result<Option<Vec<Entry>>> {
+        let (target, cache) = (directory.join("target"), self.store.work().join("cache"));
+        if let Errand::Install { there, .. } = errand {
+            for entry in there {
+                let info = dist_info(&self.store.directory_of(&entry.id))?;
+                match fs::remove_dir_all(target.join(info)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    // Gone where the installer has put another version in its place.
+                    _ => {}
+                }
+            }
+        }
+        let Some(parts) = take_apart(&target, &cache, directory)? else {
+            return Ok(None);
+        };
+        let mut entries = Vec::new();
+        for part in parts {
+            let name = crate::base::packages::normalised(&part.name);
+            match self.store.adopt(&part.directory, &name) {
+                Ok(entry) => entries.push(entry),
+                Err(error) => log::debug!("{name} is not taken from a joint install: {error}"),
+            }
+        }
+        Ok(Some(entries))
     }
 
     /// Keeps the uv that an errand has fetched. Blocks.
