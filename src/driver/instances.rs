@@ -17,6 +17,7 @@ use crate::base::{Table, Time};
 use crate::engine::{CallKey, Event, Exit, ForkFault, FunctionKey, InstanceKey, Origin};
 use crate::host::death::Cause;
 use crate::host::instance::{Instance, Network, Order};
+use crate::host::memory::Walked;
 use crate::host::sandboxes::FamilyKey;
 use crate::io::{Handle, Interest};
 use crate::wire::AnswerDecoder;
@@ -67,6 +68,8 @@ pub(super) struct Line {
     pub(super) evicted: Option<Time>,
     /// What it held then; 0 before the first measurement.
     pub(super) memory_bytes: u64,
+    /// Since when that is known, where its page tables had to be walked for it.
+    pub(super) walked: Option<(Walked, Time)>,
     /// The process is reaped; its connection may hold its last words.
     pub(super) ended: Option<Cause>,
 }
@@ -244,6 +247,7 @@ impl Worker {
             is_measured: false,
             evicted: None,
             memory_bytes: 0,
+            walked: None,
             ended: None,
             instance,
         };

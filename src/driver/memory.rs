@@ -20,7 +20,8 @@ use crate::base::{Bytes, Key, Time};
 use crate::engine::{Event, InstanceKey, Sandbox, ZygoteKey};
 use crate::host::cgroup::{Account, Group};
 use crate::host::death::Cause;
-use crate::host::{memory, pressure};
+use crate::host::memory::{self, Walked};
+use crate::host::pressure;
 use crate::io::{Handle, Interest, Io};
 use std::path::Path;
 use std::time::Duration;
@@ -29,6 +30,9 @@ use std::time::Duration;
 const EVERY: Duration = Duration::from_millis(200);
 /// Zygotes seldom: they change little, and while one is measured it cannot fork.
 const ZYGOTES_EVERY: Duration = Duration::from_secs(2);
+/// What page tables said is believed this long though no page came or went: siblings that come and
+/// go share in them too.
+const WALK_EVERY: Duration = Duration::from_secs(10);
 /// Sandboxes measured in one round; the others come in the next.
 const AT_ONCE: usize = 32;
 /// What a frozen sandbox is asked to give back.
@@ -159,11 +163,12 @@ impl Worker {
             }),
         };
         match asked {
-            Some(Ok((bytes, pids))) if pids.is_empty() => self.measured(sandbox, bytes),
+            Some(Ok((bytes, pids))) if pids.is_empty() => self.measured(sandbox, bytes, None),
             Some(Ok((bytes, pids))) => {
+                let before = self.walked_lately(sandbox);
                 let job = move || {
-                    let held = pids.iter().filter_map(|pid| memory::of_process(*pid).ok());
-                    Done::Memory(sandbox, bytes + held.sum::<u64>())
+                    let walked = memory::of_processes(&pids, before);
+                    Done::Memory(sandbox, bytes + walked.held, Some(walked))
                 };
                 // Too much to do: this measurement is left out.
                 let _ = self.helpers.submit(job);
@@ -171,6 +176,14 @@ impl Worker {
             Some(Err(error)) => log::debug!("a sandbox cannot be measured: {error}"),
             None => {}
         }
+    }
+
+    fn walked_lately(&self, sandbox: Sandbox) -> Option<Walked> {
+        let Sandbox::Instance(key) = sandbox else {
+            return None;
+        };
+        let (walked, at) = self.lines.get(key)?.walked?;
+        (self.now < at + WALK_EVERY).then_some(walked)
     }
 
     /// A helper has the kernel take back what a frozen sandbox does not need, and measures.
@@ -181,18 +194,18 @@ impl Worker {
             Some(Err(error)) => return log::debug!("nothing was reclaimed: {error}"),
             Some(Ok(None)) | None => return,
         };
-        let job = move || Done::Memory(sandbox, reclaimed(&account));
+        let job = move || Done::Memory(sandbox, reclaimed(&account), None);
         // Too much to do: it keeps what it has, and goes when its turn comes.
         let _ = self.helpers.submit(job);
     }
 
-    pub(super) fn measured(&mut self, sandbox: Sandbox, bytes: u64) {
+    pub(super) fn measured(&mut self, sandbox: Sandbox, bytes: u64, walked: Option<Walked>) {
         // A group that is gone, or whose processes are, holds nothing that could be told.
         if bytes == 0 {
             return;
         }
         if let Sandbox::Instance(key) = sandbox
-            && !self.instance_measured(key, bytes)
+            && !self.instance_measured(key, bytes, walked)
         {
             return;
         }
@@ -203,11 +216,16 @@ impl Worker {
     }
 
     /// False: it is gone.
-    fn instance_measured(&mut self, key: InstanceKey, bytes: u64) -> bool {
+    fn instance_measured(&mut self, key: InstanceKey, bytes: u64, walked: Option<Walked>) -> bool {
+        let now = self.now;
         let Some(line) = self.lines.get_mut(key) else {
             return false;
         };
         line.memory_bytes = bytes;
+        // As before: since when that is known does not change.
+        if line.walked.map(|(before, _)| before) != walked {
+            line.walked = walked.map(|walked| (walked, now));
+        }
         let code = self
             .functions
             .get(line.function)

@@ -33,6 +33,7 @@ use crate::engine::{Effect, Engine, Event, InstanceKey, Sandbox};
 use crate::host::code::{Compiler, Registry};
 use crate::host::helper::Helpers;
 use crate::host::log as sink;
+use crate::host::memory::Walked;
 use crate::host::sandboxes::Sandboxes;
 use crate::host::service::Manager;
 use crate::io::{BackEnd, Completion, Handle, Interest, Io};
@@ -56,7 +57,7 @@ pub(super) enum Done {
     Registry(super::registry::Done),
     Log(LogReader, std::io::Result<Option<LogText>>),
     Logged(Logged),
-    Memory(Sandbox, u64),
+    Memory(Sandbox, u64, Option<Walked>),
     Piece(Piece),
     Trace(Written),
     Recorded(super::flight::Written),
@@ -299,7 +300,7 @@ impl Worker {
                 Done::Registry(done) => self.registry_done(done),
                 Done::Log(reader, read) => self.log_read(reader, read),
                 Done::Logged(logged) => self.logged(logged),
-                Done::Memory(sandbox, bytes) => self.measured(sandbox, bytes),
+                Done::Memory(sandbox, bytes, walked) => self.measured(sandbox, bytes, walked),
                 Done::Piece(piece) => self.piece_read(piece),
                 Done::Trace(written) => self.trace_written(written),
                 Done::Recorded(written) => self.recorded(written),
