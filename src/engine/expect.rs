@@ -9,6 +9,8 @@
 //!   wait  if  until ready x crowd  +  imports it leaves x (crowd + me)
 //!          <  imports the best live one leaves x (crowd + me)
 //!
+//!             where none lives: all imports, and the start of an interpreter
+//!
 //!   crowd    zygotes being made and instances that import, for each processor, at least one
 //! ```
 //!
@@ -28,6 +30,8 @@ use alloc::vec::Vec;
 const IMPORTS_MIN: Duration = Duration::from_millis(10);
 /// Of a zygote that was never made: its fork, and what it does beside its imports.
 const MAKING: Duration = Duration::from_millis(10);
+/// Of an interpreter that is started, a zygote or not.
+const STARTING: Duration = Duration::from_millis(50);
 /// Nobody looks sooner than this whether a wait is over.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -35,7 +39,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 struct Coming {
     node: NodeId,
     ready_in: Duration,
-    leaves: Duration,
+    /// With what it leaves to import.
+    served_in: Duration,
 }
 
 impl Engine {
@@ -66,7 +71,9 @@ impl Engine {
 
     fn worth_waiting_for(&self, function: FunctionKey) -> Option<Coming> {
         let known = &self.functions[function];
-        let mut leaves_now = known.imports;
+        let crowd = self.importing + self.zygotes_being_made();
+        // A fresh interpreter begins as the root began.
+        let mut leaves_now = known.imports + self.usual_making(0);
         let mut soonest: Option<Coming> = None;
         for found in &known.ranked {
             let leaves = known.imports.saturating_sub(found.saved);
@@ -78,20 +85,18 @@ impl Engine {
             let Some(ready_in) = copies.filter_map(|place| self.ready_in(place)).min() else {
                 continue;
             };
+            let ready_in = self.among(ready_in, crowd);
+            let served_in = ready_in + self.among(leaves, crowd + 1);
             let best = soonest.as_ref();
-            if best.is_none_or(|best| ready_in + leaves < best.ready_in + best.leaves) {
+            if best.is_none_or(|best| served_in < best.served_in) {
                 soonest = Some(Coming {
                     node: found.node,
                     ready_in,
-                    leaves,
+                    served_in,
                 });
             }
         }
-        let mut coming = soonest?;
-        let crowd = self.importing + self.zygotes_being_made();
-        coming.ready_in = self.among(coming.ready_in, crowd);
-        let waiting = coming.ready_in + self.among(coming.leaves, crowd + 1);
-        (waiting < self.among(leaves_now, crowd + 1)).then_some(coming)
+        soonest.filter(|coming| coming.served_in < self.among(leaves_now, crowd + 1))
     }
 
     /// What takes this long alone, while so many share the processors.
@@ -116,6 +121,10 @@ impl Engine {
                 Phase::Installing { since } if self.is_at_hand(at) => {
                     after += remaining(self.usual_making(at), self.now.since(since));
                 }
+                // It is asked for when the packages of the one below are there.
+                Phase::Absent if at != place && self.could_begin(at) => {
+                    after += self.usual_making(at);
+                }
                 _ => break,
             }
             at = self.forest.parent(at)?;
@@ -133,6 +142,11 @@ impl Engine {
         on_its_way.min().map(|left| left + after)
     }
 
+    fn could_begin(&self, place: u32) -> bool {
+        let is_there = self.forest.installed[self.forest.node_of(place).index()];
+        self.forest.at(place).may_start(self.now) && (is_there || self.is_at_hand(place))
+    }
+
     /// Whether its install only looks up what the store has: for the worker knows so, or a function
     /// that wants it, and so has it, runs already.
     fn is_at_hand(&self, place: u32) -> bool {
@@ -144,8 +158,10 @@ impl Engine {
     fn usual_making(&self, place: u32) -> Duration {
         let measured = self.forest.at(place).start_time.get();
         measured.unwrap_or_else(|| {
-            let node = self.forest.tree.node(self.forest.node_of(place));
-            MAKING + self.forest.weights.import_of(&node.packages)
+            let id = self.forest.node_of(place);
+            let made = if id == NodeId::ROOT { STARTING } else { MAKING };
+            let node = self.forest.tree.node(id);
+            made + self.forest.weights.import_of(&node.packages)
         })
     }
 

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 on_both!(
     a_new_tree_is_taken_without_dropping_a_call,
     those_who_come_at_once_wait_for_one_import,
+    those_who_come_first_of_all_wait_for_one_import,
     what_is_asked_for_in_vain_gets_a_node,
     a_zygote_that_forks_all_the_time_gets_company,
 );
@@ -101,9 +102,18 @@ fn with_heavy(name: &str, back_end: &str, overrides: &[&str]) -> Option<Bed> {
 }
 
 fn those_who_come_at_once_wait_for_one_import(back_end: &str) {
+    come_at_once("storm", back_end, true);
+}
+
+/// Also for the root: an interpreter of one's own is no sooner there.
+fn those_who_come_first_of_all_wait_for_one_import(back_end: &str) {
+    come_at_once("dawn", back_end, false);
+}
+
+fn come_at_once(name: &str, back_end: &str, is_warm: bool) {
     let tree =
         r#"features.import_cache_tree='{"packages": [], "children": [{"packages": ["heavy"]}]}'"#;
-    let Some(mut bed) = with_heavy("storm", back_end, &[tree]) else {
+    let Some(mut bed) = with_heavy(name, back_end, &[tree]) else {
         return;
     };
     let callers = 4 * std::thread::available_parallelism().unwrap().get();
@@ -113,7 +123,9 @@ fn those_who_come_at_once_wait_for_one_import(back_end: &str) {
     // A new worker has the package, but no zygote with it.
     bed.worker.kill();
     bed.worker.start_again();
-    bed.worker.until_warm();
+    if is_warm {
+        bed.worker.until_warm();
+    }
     let answers: Vec<_> = std::thread::scope(|scope| {
         let worker = &bed.worker;
         let call = |caller| scope.spawn(move || worker.call(&format!("caller{caller}"), "0"));
