@@ -16,6 +16,8 @@ use std::path::{Component, Path};
 /// Of one package.
 pub(super) const FILES_MAX: usize = 200_000;
 const RECORD_BYTES_MAX: u64 = 64 << 20;
+/// At once.
+const READ_BYTES_MAX: usize = 64 << 10;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// Paths below the package's directory, with the hash each must have.
@@ -57,9 +59,9 @@ impl Record {
     }
 
     /// Whether a file is what its line says; one without a hash is taken as it is. Blocks.
-    pub(super) fn fits(&self, root: &Path, path: &str) -> io::Result<bool> {
+    pub(super) fn fits(&self, file: &File, path: &str) -> io::Result<bool> {
         match self.0.get(path) {
-            Some(Some(hash)) => Ok(hash_of(&root.join(path))? == *hash),
+            Some(Some(hash)) => Ok(hash_of(file)? == *hash),
             Some(None) => Ok(true),
             None => Ok(false),
         }
@@ -140,10 +142,11 @@ fn place(path: &str) -> io::Result<Option<String>> {
 }
 
 /// As RECORD writes it: base64 without padding, of the URL kind.
-fn hash_of(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
+fn hash_of(mut file: &File) -> io::Result<String> {
     let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 64 * 1024];
+    // Most files are small, and read at once.
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(READ_BYTES_MAX);
+    let mut buffer = vec![0; length.saturating_add(1).min(READ_BYTES_MAX)];
     loop {
         match file.read(&mut buffer) {
             Ok(0) => return Ok(base64(&hasher.finalize())),

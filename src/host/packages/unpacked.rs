@@ -3,14 +3,17 @@
 use super::record::{FILES_MAX, Record, is_kind};
 use crate::base::packages::normalised;
 use crate::host::helper::spread;
-use rustix::fs::{AtFlags, CWD};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::process::{getegid, geteuid};
 use std::collections::BTreeSet;
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Of a mode, those that say who may do what.
+const MODE_BITS: u32 = 0o7777;
 const METADATA_BYTES_MAX: u64 = 8 << 20;
 const DEPTH_MAX: usize = 64;
 /// Top-level modules of one package that are remembered.
@@ -59,10 +62,14 @@ impl Unpacked {
         };
         walk.directory(&mut String::new(), DEPTH_MAX)?;
         let files = walk.files;
-        spread(&files, |file| file.adopt(root, &record))?;
-        unpacked.bytes = files.iter().map(|file| file.bytes).sum();
+        let bytes = AtomicU64::new(0);
+        spread(&files, |path| {
+            bytes.fetch_add(adopt_file(root, path, &record)?, Ordering::Relaxed);
+            Ok::<(), io::Error>(())
+        })?;
+        unpacked.bytes = bytes.into_inner();
         unpacked.files = files.len() as u64;
-        let seen: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
+        let seen: BTreeSet<&str> = files.iter().map(String::as_str).collect();
         let missing = record.paths().find(|path| !seen.contains(path));
         if let Some(missing) = missing {
             return Err(bad(format!("its RECORD names {missing}, which is missing")));
@@ -79,7 +86,7 @@ impl Unpacked {
     pub(super) fn is_intact(root: &Path) -> io::Result<bool> {
         let record = Record::read(&root.join(dist_info(root)?).join("RECORD"))?;
         for path in record.paths() {
-            if !record.fits(root, path)? {
+            if !record.fits(&fs::File::open(root.join(path))?, path)? {
                 return Ok(false);
             }
         }
@@ -143,29 +150,31 @@ pub(super) fn dist_info(root: &Path) -> io::Result<String> {
     }
 }
 
-/// A file that the RECORD names.
-struct File {
-    path: String,
-    is_program: bool,
-    bytes: u64,
-}
-
-impl File {
-    /// Its content is checked, and it is the worker's.
-    fn adopt(&self, root: &Path, record: &Record) -> io::Result<()> {
-        if !record.fits(root, &self.path)? {
-            return Err(bad(format!("{} is not what its RECORD says", self.path)));
-        }
-        let mode = if self.is_program { 0o755 } else { 0o644 };
-        take(&root.join(&self.path), mode)
+/// Checks a file that the RECORD names, and makes it the worker's; its size.
+fn adopt_file(root: &Path, path: &str, record: &Record) -> io::Result<u64> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = fs::File::from(rustix::fs::open(root.join(path), flags, Mode::empty())?);
+    let found = file.metadata()?;
+    if !found.is_file() || !record.fits(&file, path)? {
+        return Err(bad(format!("{path} is not what its RECORD says")));
     }
+    rustix::fs::fchown(&file, Some(geteuid()), Some(getegid()))?;
+    let mode = if found.mode() & 0o100 == 0 {
+        0o644
+    } else {
+        0o755
+    };
+    if found.mode() & MODE_BITS != mode {
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+    }
+    Ok(found.size())
 }
 
 /// Finds the files of a package, and removes what is none.
 struct Walk<'a> {
     root: &'a Path,
     record: &'a Record,
-    files: Vec<File>,
+    files: Vec<String>,
 }
 
 impl Walk<'_> {
@@ -182,18 +191,21 @@ impl Walk<'_> {
             let name = name
                 .to_str()
                 .ok_or_else(|| bad("a name is no UTF-8".to_owned()))?;
-            let path = entry.path();
-            let found = fs::symlink_metadata(&path)?;
+            let (path, kind) = (entry.path(), entry.file_type()?);
             let length = below.len();
             below.push_str(name);
-            if found.is_dir() {
+            if kind.is_dir() {
                 below.push('/');
                 let used = name != "__pycache__" && self.directory(below, depth - 1)?;
                 if !used {
                     fs::remove_dir_all(&path)?;
                 }
                 is_used |= used;
-            } else if self.file(below, &found)? {
+            } else if kind.is_file() && self.record.has(below) {
+                if self.files.len() == FILES_MAX {
+                    return Err(bad("it has too many files".to_owned()));
+                }
+                self.files.push(below.clone());
                 is_used = true;
             } else {
                 fs::remove_file(&path)?;
@@ -202,22 +214,6 @@ impl Walk<'_> {
         }
         take(&directory, 0o755)?;
         Ok(is_used)
-    }
-
-    /// Whether the file belongs to the package.
-    fn file(&mut self, below: &str, found: &Metadata) -> io::Result<bool> {
-        if !found.is_file() || !self.record.has(below) {
-            return Ok(false);
-        }
-        if self.files.len() == FILES_MAX {
-            return Err(bad("it has too many files".to_owned()));
-        }
-        self.files.push(File {
-            path: below.to_owned(),
-            is_program: found.permissions().mode() & 0o100 != 0,
-            bytes: found.size(),
-        });
-        Ok(true)
     }
 }
 
