@@ -23,7 +23,7 @@ use crate::host::packages::{
 use crate::host::sandboxes::errand::{Allowance, Running, USERS_MAX, User};
 use crate::io::{Handle, Interest};
 use crate::sys::clock;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -90,7 +90,7 @@ pub(super) enum Stage {
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Errands {
-    table: Slab<Job>,
+    pub(super) table: Slab<Job>,
     queue: VecDeque<Key<Job>>,
     behind: VecDeque<Key<Job>>,
     running: usize,
@@ -101,8 +101,10 @@ pub(super) struct Errands {
     /// What is installed before it is known to be needed, and the sets that wait to know.
     pub(super) ahead: Option<Ahead>,
     pub(super) held: Vec<Held>,
-    /// What one run installs can be told apart.
+    /// What one run installs can be told apart,
     pub(super) is_joint: bool,
+    /// but for these: names that others have files of, too.
+    pub(super) apart: BTreeSet<String>,
     /// Errands that wait for uv.
     without_tool: Vec<(Errand, Purpose)>,
     tool_failed: Option<Time>,
@@ -131,7 +133,8 @@ enum What {
 enum Brought {
     Tool(Tool),
     Versions(Vec<(String, String)>),
-    Entries(Vec<Entry>),
+    /// Packages, and others that it could not take.
+    Entries(Vec<Entry>, Vec<Pinned>),
     /// Something, of which it cannot be said what.
     Untold,
     Compiled(Box<Entry>),
@@ -151,6 +154,7 @@ impl Errands {
             ahead: None,
             held: Vec::new(),
             is_joint: true,
+            apart: BTreeSet::new(),
             without_tool: Vec::new(),
             tool_failed: None,
             due: Due::default(),
@@ -244,11 +248,18 @@ impl Worker {
         self.agent(Tool::Pip).sources
     }
 
-    /// Queues an errand; one that needs an installer waits until there is one.
-    pub(super) fn send_errand(&mut self, errand: Errand, purpose: Purpose) -> Option<Key<Job>> {
-        if errand.wants_network() && self.depot.tool.is_none() && purpose != Purpose::Tool {
+    /// The best installer there is by now.
+    pub(super) fn find_tool(&mut self) {
+        if self.depot.tool.is_none() {
             let path = std::env::var("PATH").ok();
             self.depot.tool = Tool::uv(path.as_deref(), &self.depot.own_tool);
+        }
+    }
+
+    /// Queues an errand; one that needs an installer waits until there is one.
+    pub(super) fn send_errand(&mut self, errand: Errand, purpose: Purpose) -> Option<Key<Job>> {
+        if errand.wants_network() && purpose != Purpose::Tool {
+            self.find_tool();
             let failed = self.depot.errands.tool_failed;
             if self.depot.tool.is_none() && failed.is_none_or(|retry| retry <= self.now) {
                 self.depot.errands.without_tool.push((errand, purpose));
@@ -462,12 +473,14 @@ impl Worker {
                 };
                 self.set_resolved(key, mode, versions);
             }
-            (Purpose::Fetch(versions), Brought::Entries(entries)) => {
+            (Purpose::Fetch(versions), Brought::Entries(entries, others)) => {
+                self.keep_apart(&others);
                 self.fetched(versions, &entries, &job.errand);
             }
-            (Purpose::Ahead, Brought::Entries(entries)) => {
+            (Purpose::Ahead, Brought::Entries(entries, others)) => {
+                self.keep_apart(&others);
                 self.keep_entries(&entries);
-                self.end_ahead();
+                self.end_ahead(Some((entries, others)));
             }
             (purpose, Brought::Untold) => {
                 log::info!("packages are installed one by one: uv's cache is not as it is known");
@@ -476,7 +489,7 @@ impl Worker {
                     Purpose::Fetch(versions) => {
                         self.fetched(versions, &[], &job.errand);
                     }
-                    _ => self.end_ahead(),
+                    _ => self.end_ahead(None),
                 }
             }
             (Purpose::Compile(id), Brought::Compiled(entry)) => {
@@ -531,7 +544,7 @@ impl Worker {
             }
             Purpose::Ahead => {
                 log::debug!("an install that was begun ahead came to nothing: {why}");
-                self.end_ahead();
+                self.end_ahead(None);
             }
             // Tried again with the next worker.
             Purpose::Compile(id) => log::debug!("{id} has no bytecode: {why}"),
@@ -629,11 +642,13 @@ fn bring(agent: &Agent, errand: Errand, directory: &Path) -> io::Result<Brought>
             let entry = agent
                 .store
                 .adopt(&directory.join("target"), &packages[0].name)?;
-            Ok(Brought::Entries(vec![entry]))
+            Ok(Brought::Entries(vec![entry], Vec::new()))
         }
         errand @ (Errand::Fetch { .. } | Errand::Install { .. }) => {
             let entries = agent.adopt_all(&errand, directory)?;
-            Ok(entries.map_or(Brought::Untold, Brought::Entries))
+            Ok(entries.map_or(Brought::Untold, |(taken, others)| {
+                Brought::Entries(taken, others)
+            }))
         }
         Errand::Compile { mut entry } => {
             agent

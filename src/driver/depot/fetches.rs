@@ -7,6 +7,8 @@
 //!   resolving a set, nothing else going on:  the same is installed meanwhile, ahead
 //!      it turns out to bring what is missing --> that run is the one that fetches
 //!      else --> it is ended, and what is missing fetched
+//!   the same, and the store is empty:  it is only installed, what comes is what it needs
+//!      it fails --> resolved after all, which says why
 //! ```
 //!
 //! A run that resolves and installs at once spares the start of a second one, its connections and
@@ -21,6 +23,8 @@ use crate::host::packages::{Entry, EntryId, Errand, Mode, Pinned, RequirementsKe
 
 /// Packages of the store that an installer is told of at most.
 const THERE_MAX: usize = 256;
+/// Names of packages that are never installed together with others, that are remembered.
+const APART_MAX: usize = 4096;
 
 /// An install that nobody is known to need.
 #[derive(Debug)]
@@ -29,6 +33,8 @@ pub(super) struct Ahead {
     set: RequirementsKey,
     /// What it was told is there.
     there: Vec<EntryId>,
+    /// Nobody else resolves the set: from where it installs.
+    alone: Option<Mode>,
 }
 
 /// A set whose versions are known, and how they were found.
@@ -80,6 +86,10 @@ impl Worker {
                 self.depot.errands.kill(ahead.job, why);
             }
         }
+        let apart = &self.depot.errands.apart;
+        let (single, fresh): (Vec<_>, Vec<_>) =
+            fresh.into_iter().partition(|it| apart.contains(&it.name));
+        self.fetch_each(single, mode);
         if self.joins(mode) && fresh.len() > 1 {
             let packages = fresh.clone();
             self.send_errand(Errand::Fetch { packages, mode }, Purpose::Fetch(fresh));
@@ -103,6 +113,16 @@ impl Worker {
             let packages = vec![version.clone()];
             let purpose = Purpose::Fetch(vec![version]);
             self.send_errand(Errand::Fetch { packages, mode }, purpose);
+        }
+    }
+
+    /// These could not be told from others when they were installed together.
+    pub(super) fn keep_apart(&mut self, others: &[Pinned]) {
+        let apart = &mut self.depot.errands.apart;
+        for other in others {
+            if apart.len() < APART_MAX {
+                apart.insert(other.name.clone());
+            }
         }
     }
 
@@ -141,36 +161,58 @@ impl Worker {
     }
 
     /// Installs what a set comes to while that is found out, where chances are that it is needed.
-    pub(super) fn perhaps_go_ahead(&mut self, set: RequirementsKey, mode: Mode) {
+    pub(super) fn go_ahead(&mut self, set: RequirementsKey, mode: Mode) {
         let Some(request) = self.depot.sets.get(&set) else {
             return;
         };
-        let requirements = &request.requirements;
         let newest = self.depot.newest();
-        let has_all = requirements
-            .iter()
-            .all(|one| newest.contains_key(one.name()));
-        let is_over = self.depot.errands.is_quiet() || self.depot.errands.ahead.is_some();
-        let is_fit = !requirements.has_hashes() && newest.len() <= THERE_MAX && self.joins(mode);
-        if has_all || is_over || !is_fit {
-            return;
+        let asked = &request.requirements;
+        let has_all = asked.iter().all(|one| newest.contains_key(one.name()));
+        // Else resolving has ended already.
+        let is_resolving = !self.depot.errands.is_quiet();
+        if is_resolving && !has_all && newest.len() <= THERE_MAX {
+            let there = newest.values().map(|entry| (*entry).clone()).collect();
+            self.install_ahead(set, mode, there, None);
         }
-        let there: Vec<Entry> = newest.values().map(|entry| (*entry).clone()).collect();
+    }
+
+    /// Installs what a set comes to without asking first what that is: there is nothing that could
+    /// be fetched twice. False when that cannot be.
+    pub(super) fn install_at_once(&mut self, set: RequirementsKey, mode: Mode) -> bool {
+        self.find_tool();
+        let is_empty = self.depot.entries.is_empty();
+        is_empty && self.install_ahead(set, mode, Vec::new(), Some(mode))
+    }
+
+    fn install_ahead(
+        &mut self,
+        set: RequirementsKey,
+        mode: Mode,
+        there: Vec<Entry>,
+        alone: Option<Mode>,
+    ) -> bool {
+        let Some(request) = self.depot.sets.get(&set) else {
+            return false;
+        };
+        let is_free = self.depot.errands.ahead.is_none();
+        if !is_free || request.requirements.has_hashes() || !self.joins(mode) {
+            return false;
+        }
         let ids = there.iter().map(|entry| entry.id.clone()).collect();
         let errand = Errand::Install {
-            requirements: (**requirements).clone(),
+            requirements: (*request.requirements).clone(),
             mode,
             there,
         };
-        if let Some(job) = self.send_errand(errand, Purpose::Ahead)
-            && self.depot.errands.is_known(job)
-        {
-            self.depot.errands.ahead = Some(Ahead {
-                job,
-                set,
-                there: ids,
-            });
-        }
+        let job = self.send_errand(errand, Purpose::Ahead);
+        let job = job.filter(|job| self.depot.errands.is_known(*job));
+        self.depot.errands.ahead = job.map(|job| Ahead {
+            job,
+            set,
+            there: ids,
+            alone,
+        });
+        job.is_some()
     }
 
     /// Whether this set does not fetch yet: another may be about to get what it needs.
@@ -189,16 +231,27 @@ impl Worker {
         }
     }
 
-    /// What was begun ahead has ended before anybody knew whether it is needed.
-    pub(super) fn end_ahead(&mut self) {
-        let Some(ahead) = &self.depot.errands.ahead else {
+    /// What was begun ahead has ended before anybody knew whether it is needed, with this.
+    pub(super) fn end_ahead(&mut self, brought: Option<(Vec<Entry>, Vec<Pinned>)>) {
+        let errands = &mut self.depot.errands;
+        // Another may have been begun since.
+        let ended = errands.ahead.take_if(|it| !errands.table.contains(it.job));
+        let Some(ended) = ended else {
             return;
         };
-        // Another may have been begun since.
-        if !self.depot.errands.is_known(ahead.job) {
-            self.depot.errands.ahead = None;
-            self.release_held();
+        if let Some(mode) = ended.alone {
+            match brought {
+                Some((entries, others)) => {
+                    let taken = entries
+                        .into_iter()
+                        .map(|it| (it.facts.name, it.facts.version));
+                    let others = others.into_iter().map(|it| (it.name, it.version));
+                    self.set_resolved(ended.set, mode, taken.chain(others).collect());
+                }
+                None => self.resolve_only(ended.set, mode),
+            }
         }
+        self.release_held();
     }
 
     fn release_held(&mut self) {

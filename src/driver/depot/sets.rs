@@ -230,13 +230,22 @@ impl Worker {
             return;
         };
         request.state = State::Resolving;
+        let is_quiet = self.depot.errands.is_quiet();
+        if !(is_quiet && self.install_at_once(key, mode)) {
+            self.resolve_only(key, mode);
+            if is_quiet {
+                self.go_ahead(key, mode);
+            }
+        }
+    }
+
+    pub(super) fn resolve_only(&mut self, key: RequirementsKey, mode: Mode) {
+        let Some(request) = self.depot.sets.get(&key) else {
+            return;
+        };
         let requirements = (*request.requirements).clone();
         let errand = Errand::Resolve { requirements, mode };
-        let is_quiet = self.depot.errands.is_quiet();
         self.send_errand(errand, Purpose::Resolve(key));
-        if is_quiet {
-            self.perhaps_go_ahead(key, mode);
-        }
     }
 
     /// An installer knows which versions it would take.

@@ -562,9 +562,13 @@ impl Agent {
             .collect()
     }
 
-    /// Takes in what an errand has installed together; without what cannot be told from others, or
-    /// is not what it says. None: this uv does not say whose a file is. Blocks.
-    pub fn adopt_all(&self, errand: &Errand, directory: &Path) -> io::Result<Option<Vec<Entry>>> {
+    /// Takes in what an errand has installed together, and names what could not be told apart or is
+    /// not what it says. None: this uv does not say whose a file is. Blocks.
+    pub fn adopt_all(
+        &self,
+        errand: &Errand,
+        directory: &Path,
+    ) -> io::Result<Option<(Vec<Entry>, Vec<Pinned>)>> {
         let (target, cache) = (directory.join("target"), self.store.work().join("cache"));
         if let Errand::Install { there, .. } = errand {
             for entry in there {
@@ -579,15 +583,22 @@ impl Agent {
         let Some(parts) = take_apart(&target, &cache, directory)? else {
             return Ok(None);
         };
-        let mut entries = Vec::new();
+        let (mut entries, mut others) = (Vec::new(), Vec::new());
         for part in parts {
             let name = crate::base::packages::normalised(&part.name);
-            match self.store.adopt(&part.directory, &name) {
-                Ok(entry) => entries.push(entry),
-                Err(error) => log::debug!("{name} is not taken from a joint install: {error}"),
+            match part.directory.map(|own| self.store.adopt(&own, &name)) {
+                Some(Ok(entry)) => entries.push(entry),
+                not => {
+                    log::debug!("{name} is not taken from a joint install: {not:?}");
+                    others.push(Pinned {
+                        name,
+                        version: part.version,
+                        hashes: Vec::new(),
+                    });
+                }
             }
         }
-        Ok(Some(entries))
+        Ok(Some((entries, others)))
     }
 
     /// Keeps the uv that an errand has fetched. Blocks.

@@ -27,12 +27,14 @@ const PROGRAMS: &str = "bin";
 /// Of what a wheel wants to have elsewhere, only this has a place of its own.
 const SCRIPTS: &str = "scripts";
 
-/// One package in a directory of its own.
+/// One package.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Part {
-    /// As its `.dist-info` has it.
+    /// As its `.dist-info` has them.
     pub name: String,
-    pub directory: PathBuf,
+    pub version: String,
+    /// Of its own; none when it cannot be told from another.
+    pub directory: Option<PathBuf>,
 }
 
 fn bad(why: String) -> io::Error {
@@ -45,8 +47,9 @@ struct Parts {
     all: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// Moves every package that has its names for itself into a directory below `room`. An error:
-/// none can be told from the others; none: the cache does not look as it is known to. Blocks.
+/// What lies in `target`; every package that has its names for itself is moved into a directory
+/// below `room`. An error: none can be told from the others; none: the cache does not look as it is
+/// known to. Blocks.
 pub(super) fn take_apart(
     target: &Path,
     cache: &Path,
@@ -55,9 +58,17 @@ pub(super) fn take_apart(
     let Some(parts) = Parts::of(target, cache)? else {
         return Ok(None);
     };
-    let mut taken = Vec::new();
+    let mut all = Vec::new();
     for (number, (info, names)) in parts.all.iter().enumerate() {
+        let known = info.trim_end_matches(".dist-info").split_once('-');
+        let (name, version) = known.unwrap_or((info, ""));
+        let mut part = Part {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            directory: None,
+        };
         if !parts.has_for_itself(info) {
+            all.push(part);
             continue;
         }
         let directory = room.join(format!("part.{number}"));
@@ -68,10 +79,10 @@ pub(super) fn take_apart(
             }
             fs::rename(target.join(name), directory.join(name))?;
         }
-        let name = info.split('-').next().unwrap_or("").to_owned();
-        taken.push(Part { name, directory });
+        part.directory = Some(directory);
+        all.push(part);
     }
-    Ok(Some(taken))
+    Ok(Some(all))
 }
 
 impl Parts {
@@ -228,7 +239,8 @@ mod tests {
 
         fn names(&self) -> Vec<String> {
             let parts = self.take_apart().unwrap().unwrap();
-            parts.into_iter().map(|part| part.name).collect()
+            let taken = parts.into_iter().filter(|part| part.directory.is_some());
+            taken.map(|part| part.name).collect()
         }
     }
 
@@ -252,7 +264,8 @@ mod tests {
         let found: Vec<(&str, Vec<String>)> = parts
             .iter()
             .map(|part| {
-                let mut found = names(&part.directory).unwrap();
+                assert_eq!(part.version, "1.0");
+                let mut found = names(part.directory.as_ref().unwrap()).unwrap();
                 found.sort();
                 (part.name.as_str(), found)
             })
@@ -265,8 +278,9 @@ mod tests {
         let one = texts(&["bin", "one", "one-1.0.dist-info", "one.libs"]);
         let two = texts(&["bin", "two-1.0.dist-info", "two.py"]);
         assert_eq!(found, [("one", one), ("two", two)]);
-        assert!(parts[0].directory.join("bin/run").is_file());
-        assert!(!parts[0].directory.join("bin/tool").exists());
+        let one = parts[0].directory.as_ref().unwrap();
+        assert!(one.join("bin/run").is_file());
+        assert!(!one.join("bin/tool").exists());
     }
 
     #[test]
