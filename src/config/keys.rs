@@ -282,7 +282,7 @@ pub const KEYS: &[Key] = &[
             &mut c.packages.installer_disk_bytes
         }),
         AtOnce,
-        "What one installer may write to the disk; looked at once a second.",
+        "What one installer may write to the disk; looked at every other second.",
     ),
     key(
         "packages.installer_sec",

@@ -172,7 +172,7 @@ impl<T> Drop for Helpers<T> {
 /// Threads that one job is spread over, its own included.
 const SPREAD_MAX: usize = 4;
 /// Fewer things are not worth a thread.
-const SPREAD_MIN: usize = 64;
+const SPREAD_MIN: usize = 16;
 
 /// Does this to each of many things, on more threads while it lasts. After the first error no more
 /// are begun. Blocks: for jobs of helpers.

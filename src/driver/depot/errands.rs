@@ -309,6 +309,9 @@ impl Worker {
                 errands.queue.push_front(key);
                 return;
             };
+            if errands.running == 0 {
+                errands.due.begin(self.now);
+            }
             errands.running += 1;
             errands.running_behind += usize::from(is_behind);
             let job = errands.table.get_mut(key).expect("it was just there");

@@ -15,8 +15,9 @@ use std::time::Duration;
 
 /// How often their memory is measured where the kernel does not count it.
 const MEASURED_EVERY: Duration = Duration::from_millis(250);
-/// From the end of one look at what they have written to the next.
-const LOOKED_EVERY: Duration = Duration::from_secs(1);
+/// From the end of one look at what they have written to the next, and from the first start. Most
+/// installs are over by then, and need not be slowed by a look at each of their files.
+const LOOKED_EVERY: Duration = Duration::from_secs(2);
 
 /// When what is measured next.
 #[derive(Debug, Default)]
@@ -40,6 +41,13 @@ pub(in crate::driver) struct Writers {
     places: Vec<Written>,
     bytes_max: u64,
     bytes: u64,
+}
+
+impl Due {
+    /// The first of some begins.
+    pub(super) fn begin(&mut self, now: Time) {
+        self.disk = now + LOOKED_EVERY;
+    }
 }
 
 impl Worker {

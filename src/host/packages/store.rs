@@ -323,18 +323,16 @@ impl Store {
         mut entries: impl Iterator<Item = &'a Entry>,
         into: &Path,
     ) -> io::Result<()> {
-        let mut links = Vec::new();
-        entries.try_for_each(|entry| {
-            plan_tree(&self.directory_of(&entry.id), into, DEPTH_MAX, &mut links)
-        })?;
-        spread(&links, |(from, place)| link(from, place))
+        let mut plan = Plan::default();
+        entries.try_for_each(|entry| plan.add(&self.directory_of(&entry.id), into, 0))?;
+        plan.carry_out()
     }
 
     /// Adds what an entry has got since the view was made: its bytecode. Blocks.
     pub fn refresh(&self, view: &View, id: &EntryId) -> io::Result<()> {
-        let mut links = Vec::new();
-        plan_tree(&self.directory_of(id), &view.path, DEPTH_MAX, &mut links)?;
-        spread(&links, |(from, place)| link(from, place))
+        let mut plan = Plan::default();
+        plan.add(&self.directory_of(id), &view.path, 0)?;
+        plan.carry_out()
     }
 
     /// Moves compiled files from `from`, which has the shape of the entry, into it. Blocks.
@@ -462,29 +460,48 @@ fn size_of(directory: &Path, depth: usize) -> io::Result<u64> {
     Ok(bytes)
 }
 
-/// Finds every file of `from` and where it goes below `into`, whose directories are made.
-fn plan_tree(
-    from: &Path,
-    into: &Path,
-    depth: usize,
-    links: &mut Vec<(PathBuf, PathBuf)>,
-) -> io::Result<()> {
-    if depth == 0 {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    for found in fs::read_dir(from)? {
-        let found = found?;
-        let place = into.join(found.file_name());
-        if found.file_type()?.is_dir() {
-            match fs::create_dir(&place) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                _ => plan_tree(&found.path(), &place, depth - 1, links)?,
-            }
-        } else {
-            links.push((found.path(), place));
+/// What a directory of links is to hold.
+#[derive(Default)]
+struct Plan {
+    /// Directories, those with as many above them together.
+    levels: Vec<Vec<PathBuf>>,
+    links: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Plan {
+    /// Adds every file of `from`, in its place below `into`, which has `level` above it.
+    fn add(&mut self, from: &Path, into: &Path, level: usize) -> io::Result<()> {
+        if level == DEPTH_MAX {
+            return Err(io::ErrorKind::InvalidData.into());
         }
+        for found in fs::read_dir(from)? {
+            let found = found?;
+            let place = into.join(found.file_name());
+            if found.file_type()?.is_dir() {
+                self.add(&found.path(), &place, level + 1)?;
+                if self.levels.len() <= level {
+                    self.levels.resize_with(level + 1, Vec::new);
+                }
+                self.levels[level].push(place);
+            } else {
+                self.links.push((found.path(), place));
+            }
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Making a directory costs as much as many links.
+    fn carry_out(self) -> io::Result<()> {
+        for mut level in self.levels {
+            level.sort_unstable();
+            level.dedup();
+            spread(&level, |place| match fs::create_dir(place) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+                _ => Ok(()),
+            })?;
+        }
+        spread(&self.links, |(from, place)| link(from, place))
+    }
 }
 
 /// Gives a file another name; what has it already stays.
