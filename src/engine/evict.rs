@@ -347,7 +347,14 @@ impl Engine {
         }
         self.ledger.measure(&mut instance.charge, memory);
         self.unsettled = true;
-        let (function, call) = (instance.function, instance.call);
+        let (function, call, node) = (instance.function, instance.call, instance.node);
+        if let Some(node) = node.filter(|node| self.forest.tree.get(*node).is_some()) {
+            let packages = self.functions[function].packages();
+            let missing = self.forest.missing_at(node, packages);
+            let place = self.forest.place(0, node);
+            let own = memory - missing;
+            self.forest.at_mut(place).instances.add(own);
+        }
         let known = &mut self.functions[function];
         if known.measured.is_none() {
             let ceiling = f64::max(known.settings.memory.as_mb(), 1.0);

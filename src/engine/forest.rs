@@ -3,7 +3,7 @@
 //! A node is a wish and a zygote is its fulfilment: a node has none, one, or several (a saturated
 //! node is replicated). Nodes of the copies are numbered through: copy times length plus node.
 
-use super::measure::{Mean, Rate};
+use super::measure::{Mean, Rate, Usual};
 use super::{FunctionKey, ZygoteKey};
 use super::{ZygoteTree, event::Wanted};
 use crate::base::{Bytes, Duration, PackageSet, Time};
@@ -85,6 +85,9 @@ pub(super) struct Node {
     /// From `StartZygote` to `ZygoteReady`.
     pub start_time: Mean,
     pub measured: Option<Bytes>,
+    /// What instances from here hold beside the packages that they import themselves. Of the node:
+    /// kept in the first copy.
+    pub instances: Usual,
 }
 
 /// What a node without a live zygote is doing about it.
@@ -215,6 +218,15 @@ impl Forest {
             generation: self.generation,
             node: self.node_of(place),
         }
+    }
+
+    /// What the packages weigh that a node has not.
+    pub fn missing_at(&self, node: NodeId, packages: &PackageSet) -> Bytes {
+        let has = &self.packages[node.index()];
+        let missing = packages
+            .iter()
+            .filter(|package| has.get(package.name()).is_none());
+        missing.map(|package| self.weights.of(package).memory).sum()
     }
 
     /// What a zygote here will hold beyond its parent's pages, as measured or else as modelled.
@@ -352,6 +364,7 @@ impl Node {
             fork_time: Mean::default(),
             start_time: Mean::default(),
             measured: None,
+            instances: Usual::default(),
         }
     }
 

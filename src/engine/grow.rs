@@ -133,7 +133,7 @@ impl Engine {
             .saturating_sub(from.map_or(Duration::ZERO, |found| found.saved))
     }
 
-    fn is_live(&self, node: NodeId) -> bool {
+    pub(super) fn is_live(&self, node: NodeId) -> bool {
         self.forest
             .copies_of(node)
             .any(|place| self.live_zygote(place).is_some())

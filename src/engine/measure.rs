@@ -1,6 +1,6 @@
 //! What was measured, small enough to be kept for every function: a mean that forgets, and a rate.
 
-use crate::base::{Duration, Time};
+use crate::base::{Bytes, Duration, Time};
 use serde::{Deserialize, Serialize};
 
 /// Weight of a new sample once there are enough.
@@ -33,6 +33,35 @@ impl Mean {
 
     pub fn get(&self) -> Option<Duration> {
         (self.samples > 0).then(|| Duration::from_nanos((self.seconds * 1e9) as u64))
+    }
+}
+
+/// What most of a kind hold: above the mean, for it follows those that hold more the sooner.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Usual {
+    bytes: f64,
+    samples: u32,
+}
+
+/// Fewer samples say nothing.
+const USUAL_SAMPLES_MIN: u32 = 4;
+const MORE_SHARE: f64 = 0.25;
+const LESS_SHARE: f64 = 0.0625;
+
+impl Usual {
+    pub fn add(&mut self, sample: Bytes) {
+        let more = sample.get() as f64 - self.bytes;
+        let share = match self.samples {
+            0 => 1.0,
+            _ if more > 0.0 => MORE_SHARE,
+            _ => LESS_SHARE,
+        };
+        self.samples = self.samples.saturating_add(1);
+        self.bytes += more * share;
+    }
+
+    pub fn get(&self) -> Option<Bytes> {
+        (self.samples >= USUAL_SAMPLES_MIN).then(|| Bytes::new(self.bytes as u64))
     }
 }
 

@@ -90,6 +90,7 @@ impl Engine {
             now.fork_time = was.fork_time;
             now.start_time = was.start_time;
             now.measured = was.measured;
+            now.instances = was.instances;
             now.hopeless = was.hopeless;
             now.proven = was.proven;
         }

@@ -108,9 +108,20 @@ impl Engine {
         Amount::of_instance(Bytes::min(held, known.settings.memory))
     }
 
-    /// Of a function that was never measured: what its packages weigh, or the part of its ceiling
-    /// that others use of theirs.
+    /// Of a function that was never measured: what others hold that came from the same node; else
+    /// what its packages weigh, or the part of its ceiling that others use of theirs.
     fn guess(&self, known: &Function) -> Bytes {
+        let mut ranked = known.ranked.iter();
+        let usual = ranked
+            .find(|found| self.is_live(found.node))
+            .and_then(|found| {
+                let node = self.forest.at(self.forest.place(0, found.node));
+                Some(node.instances.get()? + self.forest.missing_at(found.node, known.packages()))
+            });
+        usual.unwrap_or_else(|| self.first_guess(known))
+    }
+
+    fn first_guess(&self, known: &Function) -> Bytes {
         let weights = &self.forest.weights;
         let packages = known.packages().iter();
         let modelled = GUESS + packages.map(|package| weights.of(package).memory).sum();

@@ -354,3 +354,44 @@ fn a_new_tree_keeps_the_zygotes_that_it_has_as_well() {
         "under its new number"
     );
 }
+
+#[test]
+fn a_function_nobody_measured_is_charged_what_others_from_its_node_hold() {
+    let mut rig = Rig::new(Params {
+        trees: 1,
+        ..params(4_096)
+    });
+    rig.plant(&[(0, "numpy")]);
+    rig.ready_all();
+    let charged = |rig: &mut Rig, index: u32| {
+        let function = rig.deploy(index, with_packages(&["numpy"]));
+        let before = rig.engine.pool().memory_held;
+        rig.call(function);
+        let (instance, origin) = rig.forks()[0];
+        assert!(matches!(
+            origin,
+            Origin::Zygote {
+                node: NodeId(1),
+                ..
+            }
+        ));
+        (instance, rig.engine.pool().memory_held - before)
+    };
+    // Its node lives from the first call on.
+    let first = rig.deploy(0, with_packages(&["numpy"]));
+    rig.call(first);
+    rig.ready_all();
+    rig.forks();
+    let (_, guessed) = charged(&mut rig, 1);
+    assert!(guessed >= Bytes::from_mb(16), "{guessed:?}");
+    for index in 2..8 {
+        let (instance, _) = charged(&mut rig, index);
+        let (sandbox, memory) = (Sandbox::Instance(instance), Bytes::from_mb(3));
+        rig.tell(Event::MemorySampled { sandbox, memory });
+    }
+    let (_, learnt) = charged(&mut rig, 8);
+    assert!(
+        learnt > Bytes::from_mb(3) && learnt < Bytes::from_mb(5),
+        "{learnt:?}"
+    );
+}
