@@ -33,7 +33,8 @@ const ZYGOTES_EVERY: Duration = Duration::from_secs(2);
 /// What page tables said is believed this long though no page came or went: siblings that come and
 /// go share in them too.
 const WALK_EVERY: Duration = Duration::from_secs(10);
-/// Sandboxes measured in one round; the others come in the next.
+/// Sandboxes measured in one round; the others come in the next. As much work may wait for helpers
+/// before they are given more of this kind: calls wait for theirs.
 const AT_ONCE: usize = 32;
 /// What a frozen sandbox is asked to give back.
 const RECLAIM_BYTES: u64 = 64 << 20;
@@ -71,13 +72,13 @@ impl<T> Round<T> {
         self.wanted.push(key);
     }
 
-    /// Those whose turn it is.
-    fn turn(&mut self, now: Time, every: Duration) -> Vec<T> {
+    /// Those whose turn it is, so many at most.
+    fn turn(&mut self, now: Time, every: Duration, most: usize) -> Vec<T> {
         if self.wanted.is_empty() || self.due > now {
             return Vec::new();
         }
         self.due = now + every;
-        let count = self.wanted.len().min(AT_ONCE);
+        let count = self.wanted.len().min(most);
         self.wanted.drain(..count).collect()
     }
 
@@ -109,12 +110,14 @@ impl Meter {
 impl Worker {
     /// Measures those whose turn it is. Returns when to come again.
     pub(super) fn measure(&mut self) -> Option<Time> {
-        for key in self.meter.instances.turn(self.now, EVERY) {
+        let most = AT_ONCE.saturating_sub(self.helpers.under_way());
+        for key in self.meter.instances.turn(self.now, EVERY, most) {
             if self.measure_instance(key) {
                 self.meter.instances.wanted.push(key);
             }
         }
-        for key in self.meter.zygotes.turn(self.now, ZYGOTES_EVERY) {
+        let most = AT_ONCE.saturating_sub(self.helpers.under_way());
+        for key in self.meter.zygotes.turn(self.now, ZYGOTES_EVERY, most) {
             self.measure_zygote(key);
         }
         let deadlines = [
@@ -291,10 +294,14 @@ mod tests {
         for key in 0..=AT_ONCE {
             round.want(key, at(0), EVERY);
         }
-        assert!(round.turn(at(199), EVERY).is_empty());
-        assert_eq!(round.turn(at(200), EVERY).len(), AT_ONCE);
+        assert!(round.turn(at(199), EVERY, AT_ONCE).is_empty());
+        assert_eq!(round.turn(at(200), EVERY, AT_ONCE).len(), AT_ONCE);
         assert_eq!(round.deadline(), Some(at(400)));
-        assert_eq!(round.turn(at(400), EVERY), [AT_ONCE]);
+        assert!(
+            round.turn(at(400), EVERY, 0).is_empty(),
+            "it is left for the next"
+        );
+        assert_eq!(round.turn(at(600), EVERY, AT_ONCE), [AT_ONCE]);
         assert_eq!(round.deadline(), None);
     }
 }
