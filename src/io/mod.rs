@@ -48,10 +48,13 @@ pub use completion::{Completion, Descriptor, Handle, Interest, Token, What};
 pub use rustix::io::Errno;
 pub use waker::Waker;
 
+use crate::sys::clock;
 use chunk::Pool;
 use core::fmt;
+use core::num::NonZero;
 use core::time::Duration;
 use epoll::Epoll;
+use rustix::thread::sched_yield;
 use std::net::Shutdown;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use uring::Uring;
@@ -158,7 +161,24 @@ pub struct Io {
     engine: Engine,
     waker: Waker,
     waker_handle: Handle,
+    /// How long it looks again and again before it sleeps.
+    vigil: Duration,
+    /// A few things had completed when it was asked last.
+    is_watchful: bool,
 }
+
+/// What is answered is often followed by the next at once. A processor that went to sleep takes
+/// some fifty microseconds to wake (in a virtual machine, where that is an interrupt from another
+/// one), so one who has just had something to do looks this long before he sleeps. Who wants the
+/// processor gets it meanwhile.
+///
+/// One client that calls one of 64 functions after the other: 15,000 calls/s with it, 5,400 without.
+/// Thirty-two at once lose 2 to 13 %: fewer things complete in a turn. Fewer lose less, and one gains
+/// less, with a smaller `FEW` (3: 7,000 to 11,000); giving way when others had run on the processor
+/// kept all from losing, and one from gaining, as functions share it.
+const VIGIL: Duration = Duration::from_micros(50);
+/// Where more completes at once the processors are busy, and who sleeps meanwhile finds more.
+const FEW: usize = 8;
 
 #[derive(Debug)]
 enum Engine {
@@ -229,10 +249,19 @@ impl Io {
             Engine::Uring(uring) => uring.add(descriptor, Token::WAKER),
         };
         let waker_handle = added.expect("one place more than the limit is there for the waker");
+        // On the only processor nobody could become ready meanwhile.
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let vigil = if processors > 1 {
+            VIGIL
+        } else {
+            Duration::ZERO
+        };
         let mut io = Self {
             engine,
             waker,
             waker_handle,
+            vigil,
+            is_watchful: false,
         };
         io.watch(waker_handle, Interest::Readable);
         Ok(io)
@@ -321,7 +350,13 @@ impl Io {
         out: &mut Vec<Completion>,
     ) -> std::io::Result<()> {
         let first = out.len();
-        engine!(self, engine => engine.wait(timeout, out))?;
+        if core::mem::take(&mut self.is_watchful) {
+            self.keep_vigil(timeout, out)?;
+        }
+        if out.len() == first {
+            engine!(self, engine => engine.wait(timeout, out))?;
+        }
+        self.is_watchful = (1..=FEW).contains(&(out.len() - first));
         let Some(woken) = out[first..]
             .iter_mut()
             .find(|done| done.token == Token::WAKER)
@@ -332,6 +367,24 @@ impl Io {
         self.waker.empty();
         woken.what = What::Woken;
         self.watch(self.waker_handle, Interest::Readable);
+        Ok(())
+    }
+
+    fn keep_vigil(
+        &mut self,
+        timeout: Option<Duration>,
+        out: &mut Vec<Completion>,
+    ) -> std::io::Result<()> {
+        let first = out.len();
+        let vigil = timeout.map_or(self.vigil, |timeout| timeout.min(self.vigil));
+        let begin = clock::now();
+        while clock::now().since(begin) < vigil {
+            engine!(self, engine => engine.wait(Some(Duration::ZERO), out))?;
+            if out.len() > first {
+                break;
+            }
+            sched_yield();
+        }
         Ok(())
     }
 }
