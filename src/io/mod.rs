@@ -173,9 +173,9 @@ pub struct Io {
 /// processor gets it meanwhile.
 ///
 /// One client that calls one of 64 functions after the other: 15,000 calls/s with it, 5,400
-/// without. Thirty-two at once lose 2 to 13 %: fewer things complete in a turn. A smaller `FEW` takes
-/// less from them and gives less to one (3: 7,000 to 11,000). Giving way when others had run on the
-/// processor kept the many from losing, and the one from gaining, as functions share it.
+/// without. Thirty-two at once lose 2 to 13 %: fewer things complete in a turn. A smaller `FEW`
+/// takes less from them and gives less to one (3: 7,000 to 11,000). Giving way when others had run
+/// on the processor kept the many from losing, and the one from gaining, as functions share it.
 const VIGIL: Duration = Duration::from_micros(50);
 /// Where more completes at once the processors are busy, and who sleeps meanwhile finds more.
 const FEW: usize = 8;
