@@ -18,6 +18,7 @@ use super::instance::InstanceState;
 use super::ledger::Amount;
 use super::{End, Engine, FunctionKey, InstanceKey, Need, Note, Sandbox, Zygote, ZygoteKey};
 use crate::base::{Bytes, Duration, Time};
+use crate::policy::NodeId;
 use crate::policy::keep::{History, Thing};
 use alloc::vec::Vec;
 
@@ -88,7 +89,7 @@ impl Engine {
 
     /// Makes room for a zygote out of what is older than it would be; it is tried again later.
     /// Nobody goes for a node that was not planned: it has what is free.
-    pub(super) fn evict_for_zygote(&mut self, need: Amount, node: crate::policy::NodeId) {
+    pub(super) fn evict_for_zygote(&mut self, need: Amount, node: NodeId) {
         if self.forest.is_grown(node) {
             return;
         }
@@ -348,7 +349,10 @@ impl Engine {
         self.ledger.measure(&mut instance.charge, memory);
         self.unsettled = true;
         let (function, call, node) = (instance.function, instance.call, instance.node);
-        if let Some(node) = node.filter(|node| self.forest.tree.get(*node).is_some()) {
+        // Of a tree that was changed meanwhile it may be there no more.
+        let is_there =
+            |node: &NodeId| self.forest.copies > 0 && self.forest.tree.get(*node).is_some();
+        if let Some(node) = node.filter(is_there) {
             let packages = self.functions[function].packages();
             let missing = self.forest.missing_at(node, packages);
             let place = self.forest.place(0, node);

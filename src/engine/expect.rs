@@ -52,6 +52,10 @@ impl Engine {
         if self.drain.is_some() || self.forest.copies == 0 || !known.settings.zygote {
             return false;
         }
+        // Who may not queue is served at once or not at all.
+        if known.queue.len() > known.settings.queue {
+            return false;
+        }
         self.wish(function);
         let Some(coming) = self.worth_waiting_for(function) else {
             return false;

@@ -395,3 +395,25 @@ fn a_function_nobody_measured_is_charged_what_others_from_its_node_hold() {
         "{learnt:?}"
     );
 }
+
+#[test]
+fn who_may_not_queue_waits_for_no_zygote() {
+    let mut rig = Rig::new(Params {
+        trees: 1,
+        ..params(4_096)
+    });
+    rig.plant(&[(0, "numpy")]);
+    rig.pass(20);
+    let patient = rig.deploy(0, with_packages(&["numpy"]));
+    rig.call(patient);
+    assert!(rig.forks().is_empty(), "the root is being made");
+    let settings = FunctionSettings {
+        queue: 0,
+        ..with_packages(&["numpy"])
+    };
+    let narrow = rig.deploy(1, settings);
+    rig.call(narrow);
+    let forks = rig.forks();
+    assert!(matches!(forks[..], [(_, Origin::Fresh)]), "{forks:?}");
+    assert!(rig.refusals().is_empty());
+}
