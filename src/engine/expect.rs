@@ -15,8 +15,8 @@
 //! ```
 //!
 //! Whoever waits is looked at anew when a zygote is ready or has failed, and when the wait was to
-//! be over. What is overdue is expected to take the longer the longer it is overdue, so that
-//! nobody waits much longer for a zygote than importing by himself would have taken.
+//! be over. What is overdue is expected to take the longer the longer it is overdue, and imports of
+//! one's own with it, up to three times as long: nobody waits for ever.
 
 use super::forest::Phase;
 use super::start::remaining;
@@ -32,6 +32,8 @@ const IMPORTS_MIN: Duration = Duration::from_millis(10);
 const MAKING: Duration = Duration::from_millis(10);
 /// Of an interpreter that is started, a zygote or not.
 const STARTING: Duration = Duration::from_millis(50);
+/// What is slower than this does not move.
+const SLOWNESS_PERCENT_MAX: u32 = 300;
 /// Nobody looks sooner than this whether a wait is over.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -100,7 +102,22 @@ impl Engine {
                 });
             }
         }
-        soonest.filter(|coming| coming.served_in < self.among(leaves_now, crowd + 1))
+        let alone = self.among(leaves_now, crowd + 1);
+        let alone = alone.saturating_mul(self.slowness_percent()) / 100;
+        soonest.filter(|coming| coming.served_in < alone)
+    }
+
+    /// How much longer things take than usual, as far as the making of zygotes tells: who imports
+    /// by himself would not be faster.
+    fn slowness_percent(&self) -> u32 {
+        let zygotes = self.zygotes.iter().map(|(_, zygote)| zygote);
+        let made = zygotes.filter(|zygote| zygote.state == ZygoteState::Forking);
+        let slowness = made.map(|zygote| {
+            let elapsed = self.now.since(zygote.since).as_nanos() as f64;
+            let usual = self.usual_making(zygote.place).as_nanos() as f64;
+            (100.0 * elapsed / usual) as u32
+        });
+        slowness.max().unwrap_or(0).clamp(100, SLOWNESS_PERCENT_MAX)
     }
 
     /// What takes this long alone, while so many share the processors.
