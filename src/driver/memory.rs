@@ -36,6 +36,8 @@ const WALK_EVERY: Duration = Duration::from_secs(10);
 /// Sandboxes measured in one round; the others come in the next. As much work may wait for helpers
 /// before they are given more of this kind: calls wait for theirs.
 const AT_ONCE: usize = 32;
+/// However much waits: what nobody else limits is found above its limit.
+const AT_LEAST: usize = 4;
 /// What a frozen sandbox is asked to give back.
 const RECLAIM_BYTES: u64 = 64 << 20;
 /// Of the pool, what goes each time that the kernel says that memory is short.
@@ -110,13 +112,13 @@ impl Meter {
 impl Worker {
     /// Measures those whose turn it is. Returns when to come again.
     pub(super) fn measure(&mut self) -> Option<Time> {
-        let most = AT_ONCE.saturating_sub(self.helpers.under_way());
+        let most = self.most_at_once();
         for key in self.meter.instances.turn(self.now, EVERY, most) {
             if self.measure_instance(key) {
                 self.meter.instances.wanted.push(key);
             }
         }
-        let most = AT_ONCE.saturating_sub(self.helpers.under_way());
+        let most = self.most_at_once();
         for key in self.meter.zygotes.turn(self.now, ZYGOTES_EVERY, most) {
             self.measure_zygote(key);
         }
@@ -125,6 +127,10 @@ impl Worker {
             self.meter.zygotes.deadline(),
         ];
         deadlines.into_iter().flatten().min()
+    }
+
+    fn most_at_once(&self) -> usize {
+        usize::max(AT_ONCE.saturating_sub(self.helpers.under_way()), AT_LEAST)
     }
 
     /// True: it still runs and is to be measured again.
